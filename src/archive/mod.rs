@@ -1,0 +1,1 @@
+//! Finished messages and events, for people.

@@ -1,0 +1,1 @@
+//! The life of all live messages: events in, effects out.

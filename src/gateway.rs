@@ -1,0 +1,1 @@
+//! Builds every part, spawns it, and drains it.

@@ -1,0 +1,1 @@
+//! Connections to carriers: a task for each bind that drives its session.

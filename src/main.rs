@@ -1,0 +1,7 @@
+//! The binary: hands its arguments to [`hikyaku::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::SUCCESS
+}

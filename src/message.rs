@@ -1,0 +1,1 @@
+//! The nouns that outlive a process: ids, submissions, records, states.

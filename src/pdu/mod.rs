@@ -1,0 +1,1 @@
+//! SMPP octets and the values they stand for.

@@ -1,0 +1,1 @@
+//! Which carrier first, which next, after what, how soon.

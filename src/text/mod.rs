@@ -1,0 +1,1 @@
+//! Characters, and the octets and segments that carry them.

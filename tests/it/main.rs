@@ -1,0 +1,7 @@
+//! The integration tests, one binary.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a panic fails the test, and the setting for tests covers test functions only"
+)]
+
+mod tidy;
