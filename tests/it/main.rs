@@ -4,4 +4,6 @@
     reason = "a panic fails the test, and the setting for tests covers test functions only"
 )]
 
+mod pdu_vectors;
 mod tidy;
+mod vectors;

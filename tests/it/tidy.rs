@@ -5,7 +5,7 @@ use std::path::Path;
 /// ones that stand above it, so no cycle can be written down.
 const LAYERS: &[(&str, Kind, &[&str])] = &[
     ("time", Kind::Core, &[]),
-    ("pdu", Kind::Core, &[]),
+    ("pdu", Kind::Core, &["time"]),
     ("text", Kind::Core, &["pdu"]),
     ("session", Kind::Core, &["time", "pdu"]),
     ("message", Kind::Core, &["time", "pdu", "text"]),

@@ -1,0 +1,389 @@
+//! Whole PDUs: cutting the stream into frames, reading a frame, writing a PDU.
+//!
+//! The stream is cut first and the frame read afterwards, inside its own octets, so a PDU that
+//! cannot be read costs one answer and never the PDU behind it.
+
+use bytes::BufMut;
+use bytes::Bytes;
+use bytes::BytesMut;
+use nom::Parser;
+use nom::error::Error;
+use nom::number::complete::be_u32;
+use tokio_util::codec::Decoder;
+use tokio_util::codec::Encoder;
+
+use crate::pdu::Body;
+use crate::pdu::CommandId;
+use crate::pdu::CommandStatus;
+use crate::pdu::DecodeError;
+use crate::pdu::EncodeError;
+use crate::pdu::FrameError;
+use crate::pdu::Tlvs;
+use crate::pdu::Why;
+use crate::pdu::field::Cx;
+use crate::pdu::field::Fault;
+use crate::pdu::field::Out;
+use crate::pdu::field::TooMany;
+use crate::pdu::field::Unwritable;
+
+/// Octets of `command_length`, `command_id`, `command_status` and `sequence_number`.
+const HEADER: usize = 16;
+
+/// One PDU (SMPP 3.4 §3.2).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pdu {
+    /// How the request ended; `ESME_ROK` in a request.
+    pub command_status: CommandStatus,
+    /// Joins a response to its request; a peer may use all 32 bits.
+    pub sequence_number: u32,
+    /// What the PDU is, and its fields.
+    pub body: Body,
+}
+
+impl Pdu {
+    /// A request of ours.
+    pub const fn request(sequence_number: u32, body: Body) -> Self {
+        Self { command_status: CommandStatus::ESME_ROK, sequence_number, body }
+    }
+
+    /// The answer to the request of this number.
+    pub const fn response(sequence_number: u32, command_status: CommandStatus, body: Body) -> Self {
+        Self { command_status, sequence_number, body }
+    }
+
+    /// A `generic_nack`.
+    pub const fn generic_nack(sequence_number: u32, command_status: CommandStatus) -> Self {
+        Self { command_status, sequence_number, body: Body::GenericNack(Tlvs::new()) }
+    }
+
+    /// What the PDU is.
+    pub const fn command_id(&self) -> CommandId {
+        self.body.command_id()
+    }
+
+    /// The answer to this PDU with `status`: its own response, a `generic_nack` for a request
+    /// that we do not speak, `None` for a PDU that is never answered.
+    pub fn reply(&self, status: CommandStatus) -> Option<Self> {
+        match (&self.body, self.body.response()) {
+            (_, Some(body)) => Some(Self::response(self.sequence_number, status, body)),
+            (Body::Unknown { command_id, .. }, None) if !command_id.is_response() => {
+                Some(Self::generic_nack(self.sequence_number, status))
+            }
+            _ => None,
+        }
+    }
+
+    /// The id that the SMSC gave a message it accepted.
+    ///
+    /// `None` without an id, and after an error, whose body means nothing (SMPP 5.0 §3.2.1.3).
+    pub fn message_id(&self) -> Option<&[u8]> {
+        if self.command_status != CommandStatus::ESME_ROK {
+            return None;
+        }
+        let id = match &self.body {
+            Body::SubmitSmResp(resp) => resp.message_id.as_ref(),
+            Body::SubmitMultiResp(resp) => resp.message_id.as_ref(),
+            Body::DataSmResp(resp) => resp.message_id.as_ref(),
+            _ => None,
+        };
+        id.map(|id| id.as_bytes()).filter(|id| !id.is_empty())
+    }
+}
+
+/// How much to forgive a peer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Leniency {
+    /// Takes what can be understood: C-octet strings over their limit, TLVs of a wrong length
+    /// (kept, and absent when asked for), TLVs and padding that the end of the PDU cuts off,
+    /// bodies where there should be none, and in a response text without its NUL and any body
+    /// beside an error.
+    #[default]
+    Lenient,
+    /// Takes what the specification allows.
+    Strict,
+}
+
+/// Reads one whole frame, header included, and forgives what can be understood.
+///
+/// # Errors
+/// When the frame is no PDU. A number that is not known is no error.
+pub fn decode(frame: Bytes) -> Result<Pdu, DecodeError> {
+    decode_with(&frame, Leniency::Lenient)
+}
+
+/// Reads one whole frame, header included.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_with(frame: &Bytes, leniency: Leniency) -> Result<Pdu, DecodeError> {
+    let header = Header::of(frame)?;
+    body(frame, header, leniency)
+}
+
+/// Writes `pdu` behind what `out` holds.
+///
+/// # Errors
+/// When a list is too long for its count or a response lacks a field before one that is there;
+/// `out` is as before.
+pub fn encode(pdu: &Pdu, out: &mut BytesMut) -> Result<(), EncodeError> {
+    let start = out.len();
+    let written = write(pdu, out);
+    if written.is_err() {
+        out.truncate(start);
+    }
+    written
+}
+
+/// A frame's first 16 octets.
+#[derive(Clone, Copy)]
+struct Header {
+    command_id: CommandId,
+    command_status: CommandStatus,
+    sequence_number: u32,
+}
+
+impl Header {
+    fn of(frame: &[u8]) -> Result<Self, DecodeError> {
+        let fields = (be_u32::<_, Error<&[u8]>>, be_u32, be_u32, be_u32).parse_complete(frame);
+        let found = frame.len();
+        let (command_id, field, why) = match fields {
+            Ok((_, (length, id, status, sequence_number))) => {
+                if usize::try_from(length) == Ok(found) {
+                    let command_status = CommandStatus(status);
+                    return Ok(Self { command_id: CommandId(id), command_status, sequence_number });
+                }
+                let why = Why::CommandLength { announced: length, found };
+                (CommandId(id), "command_length", why)
+            }
+            Err(_) => (CommandId::default(), "header", Why::Cut { left: found }),
+        };
+        Err(DecodeError { command_id, field, offset: 0, why })
+    }
+}
+
+/// Reads the body of a frame whose header is sound.
+fn body(frame: &Bytes, header: Header, leniency: Leniency) -> Result<Pdu, DecodeError> {
+    let Header { command_id, command_status, sequence_number } = header;
+    let cx = Cx { frame, leniency, response: command_id.is_response() };
+    let input = frame.get(HEADER..).unwrap_or_default();
+    let body = match Body::read(&cx, command_id, input) {
+        // Beside an error the body means nothing (SMPP 5.0 §3.2.1.3).
+        Err(_)
+            if leniency == Leniency::Lenient
+                && cx.response
+                && command_status != CommandStatus::ESME_ROK =>
+        {
+            Body::read(&cx, command_id, &[])
+        }
+        read => read,
+    };
+    match body {
+        Ok(body) => Ok(Pdu { command_status, sequence_number, body }),
+        Err(error) => Err(placed(frame, command_id, &error)),
+    }
+}
+
+/// The error for `fault`, which points into `frame`.
+#[cold]
+fn placed(frame: &Bytes, command_id: CommandId, fault: &nom::Err<Fault<'_>>) -> DecodeError {
+    match fault {
+        nom::Err::Error(fault) | nom::Err::Failure(fault) => DecodeError {
+            command_id,
+            field: fault.field,
+            offset: frame.len() - fault.input.len(),
+            why: fault.why,
+        },
+        nom::Err::Incomplete(_) => DecodeError {
+            command_id,
+            field: "header",
+            offset: HEADER,
+            why: Why::Cut { left: frame.len() },
+        },
+    }
+}
+
+fn write(pdu: &Pdu, out: &mut BytesMut) -> Result<(), EncodeError> {
+    let start = out.len();
+    let command_id = pdu.command_id();
+    // Most PDUs fit, so the writes below find room.
+    out.reserve(512);
+    out.put_u32(0);
+    out.put_u32(command_id.0);
+    out.put_u32(pdu.command_status.0);
+    out.put_u32(pdu.sequence_number);
+    pdu.body.write(&mut Out::new(out)).map_err(|why| match why {
+        Unwritable::TooMany(field, TooMany { len }) => {
+            EncodeError::TooMany { command_id, field, len, max: u8::MAX.into() }
+        }
+        Unwritable::Absent(field) => EncodeError::Absent { command_id, field },
+    })?;
+    let length =
+        u32::try_from(out.len() - start).map_err(|_| EncodeError::TooLong { command_id })?;
+    if let Some(field) = out.get_mut(start..start + 4) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+    Ok(())
+}
+
+/// What the stream gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// A PDU.
+    Pdu(Pdu),
+    /// A frame that is no PDU; the stream behind it is sound.
+    Unreadable(Unreadable),
+}
+
+/// A frame of a known PDU that could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// What the PDU is.
+    pub command_id: CommandId,
+    /// How the request ended, when this is a response.
+    pub command_status: CommandStatus,
+    /// Its number.
+    pub sequence_number: u32,
+    /// What is wrong with it.
+    pub error: DecodeError,
+}
+
+impl Unreadable {
+    /// The answer to send: the request's own response with a permanent error, so that the peer
+    /// does not send the same octets again for days. `None` for a PDU that is never answered.
+    pub fn reply(&self) -> Option<Pdu> {
+        if matches!(self.command_id, CommandId::ENQUIRE_LINK | CommandId::UNBIND) {
+            let status = CommandStatus::ESME_RINVCMDLEN;
+            return Some(Pdu::generic_nack(self.sequence_number, status));
+        }
+        let body = Body::response_to(self.command_id)?;
+        Some(Pdu::response(self.sequence_number, self.status(), body))
+    }
+
+    /// The status of the answer; the one place that decides it.
+    fn status(&self) -> CommandStatus {
+        match (self.error.why, self.error.field) {
+            (Why::TlvLength { .. }, _) => CommandStatus::ESME_RINVTLVLEN,
+            (Why::Stray { .. }, _) => CommandStatus::ESME_RINVTLVSTREAM,
+            (Why::Length { .. }, field) if field != "short_message" => {
+                CommandStatus::ESME_RINVTLVSTREAM
+            }
+            // An ESME refuses for good with this one.
+            _ if self.command_id == CommandId::DELIVER_SM => CommandStatus::ESME_RX_P_APPN,
+            (_, "short_message" | "sm_length") => CommandStatus::ESME_RINVMSGLEN,
+            (Why::DestFlag(_), _) => CommandStatus::ESME_RINVDESTFLAG,
+            (_, "dest_flag" | "dest_address") => CommandStatus::ESME_RINVNUMDESTS,
+            (Why::TooLong { .. }, field) => over_limit(field),
+            _ => CommandStatus::ESME_RINVCMDLEN,
+        }
+    }
+}
+
+/// The status for a string that is longer than the specification lets `field` be.
+fn over_limit(field: &str) -> CommandStatus {
+    match field {
+        "system_id" => CommandStatus::ESME_RINVSYSID,
+        "password" => CommandStatus::ESME_RINVPASWD,
+        "system_type" => CommandStatus::ESME_RINVSYSTYP,
+        "service_type" => CommandStatus::ESME_RINVSERTYP,
+        "source_addr" => CommandStatus::ESME_RINVSRCADR,
+        "destination_addr" => CommandStatus::ESME_RINVDSTADR,
+        "dl_name" => CommandStatus::ESME_RINVDLNAME,
+        "schedule_delivery_time" => CommandStatus::ESME_RINVSCHED,
+        "validity_period" => CommandStatus::ESME_RINVEXPIRY,
+        "message_id" => CommandStatus::ESME_RINVMSGID,
+        _ => CommandStatus::ESME_RINVCMDLEN,
+    }
+}
+
+/// Cuts the stream into frames and reads them; writes PDUs.
+#[derive(Clone, Copy, Debug)]
+pub struct Frames {
+    /// The longest PDU taken, in octets.
+    pub max: usize,
+    /// How much to forgive.
+    pub leniency: Leniency,
+}
+
+impl Frames {
+    /// Room for a `message_payload` of 64 KiB and all the rest.
+    pub const DEFAULT_MAX: usize = 70_000;
+
+    /// Frames of at most `max` octets, read with forgiveness.
+    pub const fn new(max: usize) -> Self {
+        Self { max, leniency: Leniency::Lenient }
+    }
+}
+
+impl Default for Frames {
+    fn default() -> Self {
+        Self::new(Self::DEFAULT_MAX)
+    }
+}
+
+impl FrameError {
+    /// What to send before closing, now that no later PDU can be found.
+    pub fn reply(&self) -> Option<Pdu> {
+        match self {
+            Self::CommandLength { .. } => {
+                Some(Pdu::generic_nack(0, CommandStatus::ESME_RINVCMDLEN))
+            }
+            Self::Encode(_) | Self::Io(_) => None,
+        }
+    }
+}
+
+impl Decoder for Frames {
+    type Item = Frame;
+    type Error = FrameError;
+
+    /// Takes one frame off `src`; `None` when more octets must come first.
+    ///
+    /// The length is judged as soon as its four octets are there, and never allocated for.
+    fn decode(&mut self, src: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
+        let Ok((_, announced)) = be_u32::<_, Error<&[u8]>>.parse_complete(src.as_ref()) else {
+            return Ok(None);
+        };
+        let length = usize::try_from(announced).unwrap_or(usize::MAX);
+        if !(HEADER..=self.max).contains(&length) {
+            return Err(FrameError::CommandLength { announced, max: self.max });
+        }
+        if src.len() < length {
+            return Ok(None);
+        }
+        Ok(Some(self.read(&src.split_to(length).freeze())))
+    }
+}
+
+impl Frames {
+    fn read(self, frame: &Bytes) -> Frame {
+        let header = match Header::of(frame) {
+            Ok(header) => header,
+            Err(error) => return unreadable(error, CommandStatus::ESME_ROK, 0),
+        };
+        match body(frame, header, self.leniency) {
+            Ok(pdu) => Frame::Pdu(pdu),
+            Err(error) => unreadable(error, header.command_status, header.sequence_number),
+        }
+    }
+}
+
+fn unreadable(error: DecodeError, command_status: CommandStatus, sequence_number: u32) -> Frame {
+    let command_id = error.command_id;
+    Frame::Unreadable(Unreadable { command_id, command_status, sequence_number, error })
+}
+
+impl Encoder<&Pdu> for Frames {
+    type Error = FrameError;
+
+    fn encode(&mut self, pdu: &Pdu, out: &mut BytesMut) -> Result<(), FrameError> {
+        Ok(encode(pdu, out)?)
+    }
+}
+
+impl Encoder<Pdu> for Frames {
+    type Error = FrameError;
+
+    fn encode(&mut self, pdu: Pdu, out: &mut BytesMut) -> Result<(), FrameError> {
+        Ok(encode(&pdu, out)?)
+    }
+}
