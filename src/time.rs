@@ -3,6 +3,8 @@
 //! The shell makes it from a monotonic clock anchored to the wall clock at start, so it never goes
 //! back while the process lives, and journal records written before a restart compare with it.
 
+mod units;
+
 use std::fmt;
 use std::ops::Add;
 use std::ops::AddAssign;
@@ -11,6 +13,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde::Serialize;
+
+pub use self::units::Rate;
+pub use self::units::Span;
+pub use self::units::UnitError;
 
 /// A point in time: microseconds since 1970-01-01T00:00:00Z.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
