@@ -1,1 +1,13 @@
 //! Metrics, health and logs.
+
+mod logs;
+mod metrics;
+
+pub use self::logs::Config as LogConfig;
+pub use self::logs::Format;
+pub use self::logs::LogControl;
+pub use self::logs::LogError;
+pub use self::logs::start as start_logs;
+pub use self::metrics::Metrics;
+pub use self::metrics::QueueSample;
+pub use self::metrics::Sample;

@@ -17,7 +17,7 @@ const LAYERS: &[(&str, Kind, &[&str])] = &[
     ("link", Kind::Shell, &["time", "pdu", "session", "dispatch"]),
     ("api", Kind::Shell, &["time", "message", "route", "text", "dispatch", "archive"]),
     ("notify", Kind::Shell, &["time", "message", "route", "text", "dispatch", "archive"]),
-    ("ops", Kind::Shell, &["time", "message", "route", "dispatch", "archive"]),
+    ("ops", Kind::Shell, &["time", "pdu", "message", "route", "dispatch", "archive"]),
     ("smsc", Kind::Shell, &["time", "pdu", "text", "session"]),
     (
         "config",
