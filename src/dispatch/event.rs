@@ -123,6 +123,10 @@ pub enum Event {
 /// What is to be done. Effects come out in order, and none before the records that it stands on
 /// are durable.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most effects are submits, so boxing them saves nothing"
+)]
 pub enum Effect {
     /// Tell a door.
     Reply {

@@ -94,7 +94,6 @@ id!(EventId, "evt");
 impl MessageId {
     /// When it was made, to the millisecond.
     pub const fn created_at(self) -> Time {
-        #[expect(clippy::cast_possible_truncation, reason = "the top 48 bits fit 64")]
         Time::from_millis((self.0 >> 80) as u64)
     }
 }

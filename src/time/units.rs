@@ -86,8 +86,8 @@ fn parse_span(text: &str) -> Option<Duration> {
     let mut millis: u64 = 0;
     while !rest.is_empty() {
         let (number, after) = rest.split_at(rest.find(|c: char| !c.is_ascii_digit())?);
-        let (unit, after) =
-            after.split_at(after.find(|c: char| c.is_ascii_digit()).unwrap_or_else(|| after.len()));
+        let end = after.find(|c: char| c.is_ascii_digit());
+        let (unit, after) = after.split_at(end.unwrap_or(after.len()));
         let scale: u64 = match unit.trim() {
             "ms" => 1,
             "s" => 1_000,
@@ -145,7 +145,8 @@ impl FromStr for Rate {
 
 fn parse_rate(text: &str) -> Option<Rate> {
     let (number, unit) = text.trim().split_once('/')?;
-    let (whole, fraction) = number.trim().split_once('.').unwrap_or((number.trim(), ""));
+    let number = number.trim();
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
     if !digits(whole) || fraction.len() > 3 || !(fraction.is_empty() || digits(fraction)) {
         return None;
