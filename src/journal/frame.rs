@@ -1,0 +1,328 @@
+//! How records lie in a file: the header of a file, the frame around a record, runs of frames.
+//!
+//! # A segment file, version 1
+//!
+//! All numbers are little-endian. A file begins with 40 octets:
+//!
+//! | octets | field | |
+//! |---|---|---|
+//! | 8 | magic | `hikyaku` and a zero |
+//! | 4 | version | 1 |
+//! | 4 | check | CRC-32C of the magic, the version and the fields below |
+//! | 8 | base | the position of the first frame, as in the file's name |
+//! | 8 | salt | random, part of every check sum in the file |
+//! | 8 | complete | all frames below this position were durable before the file got its name |
+//!
+//! Frames follow without a gap. The frame at position `p` lies `p - base` octets behind the header:
+//!
+//! | octets | field | |
+//! |---|---|---|
+//! | 4 | length | of the record, 1 to 16 MiB |
+//! | 4 | back | from this frame back to the first frame of its group |
+//! | 4 | record check | CRC-32C of the record |
+//! | 4 | frame check | CRC-32C of salt, position, length, back and record check |
+//! | length | record | |
+//!
+//! Since the salt and the position are in the frame check, no octets that an older file left on a
+//! sector, and none that lie at another place, pass for a frame. Since an empty record is not
+//! allowed, no run of zeros does. A *group* is what was written and synced in one go.
+
+use crate::journal::Position;
+use crate::journal::beyond;
+
+/// Octets before the first frame of a file.
+pub(super) const FILE_HEADER: usize = 40;
+
+/// Octets of a frame before its record.
+pub(super) const FRAME_HEADER: usize = 16;
+
+/// The longest record that any configuration may allow.
+pub const LONGEST_RECORD: usize = 16 << 20;
+
+/// The version that this code writes; it reads this one and those before.
+const VERSION: u32 = 1;
+
+const MAGIC: [u8; 8] = *b"hikyaku\0";
+
+/// The first octets of a segment file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileHeader {
+    /// The position of the first frame.
+    pub(super) base: Position,
+    /// What makes the check sums of this file its own.
+    pub(super) salt: u64,
+    /// Everything below was durable before the file got its name.
+    pub(super) complete: Position,
+}
+
+impl FileHeader {
+    /// Reads a header, or says what is wrong with it.
+    pub(super) fn read(octets: &[u8]) -> Result<Self, Flaw> {
+        let (magic, rest) = octets.split_first_chunk::<8>().ok_or(Flaw::NoHeader)?;
+        let (version, rest) = take_u32(rest).ok_or(Flaw::NoHeader)?;
+        if *magic != MAGIC {
+            return Err(Flaw::NoHeader);
+        }
+        // A later version may have another header, so this comes before its check sum.
+        if version > VERSION {
+            return Err(Flaw::Version { found: version, known: VERSION });
+        }
+        let (check, rest) = take_u32(rest).ok_or(Flaw::NoHeader)?;
+        let (base, rest) = take_u64(rest).ok_or(Flaw::NoHeader)?;
+        let (salt, rest) = take_u64(rest).ok_or(Flaw::NoHeader)?;
+        let (complete, _) = take_u64(rest).ok_or(Flaw::NoHeader)?;
+        let header = Self { base: Position(base), salt, complete: Position(complete) };
+        if version != VERSION || check != header.check() {
+            return Err(Flaw::NoHeader);
+        }
+        Ok(header)
+    }
+
+    /// The header as it lies in a file.
+    pub(super) fn octets(&self) -> Vec<u8> {
+        let mut octets = Vec::with_capacity(FILE_HEADER);
+        octets.extend(MAGIC);
+        octets.extend(VERSION.to_le_bytes());
+        octets.extend(self.check().to_le_bytes());
+        octets.extend(self.fields());
+        octets
+    }
+
+    fn check(&self) -> u32 {
+        let check = crc32c::crc32c_append(crc32c::crc32c(&MAGIC), &VERSION.to_le_bytes());
+        crc32c::crc32c_append(check, &self.fields())
+    }
+
+    fn fields(&self) -> Vec<u8> {
+        [self.base.0, self.salt, self.complete.0].into_iter().flat_map(u64::to_le_bytes).collect()
+    }
+}
+
+/// The octets of a frame before its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FrameHeader {
+    length: u32,
+    /// Octets from this frame back to the first one of its group.
+    pub(super) back: u32,
+    record_check: u32,
+    frame_check: u32,
+}
+
+impl FrameHeader {
+    fn read(octets: &[u8]) -> Option<Self> {
+        let (length, rest) = take_u32(octets)?;
+        let (back, rest) = take_u32(rest)?;
+        let (record_check, rest) = take_u32(rest)?;
+        let (frame_check, _) = take_u32(rest)?;
+        Some(Self { length, back, record_check, frame_check })
+    }
+
+    fn octets(&self) -> [u8; FRAME_HEADER] {
+        let mut octets = [0; FRAME_HEADER];
+        let fields = [self.length, self.back, self.record_check, self.frame_check];
+        for (to, from) in octets.iter_mut().zip(fields.into_iter().flat_map(u32::to_le_bytes)) {
+            *to = from;
+        }
+        octets
+    }
+
+    fn check(&self, at: Position, salt: u64) -> u32 {
+        let mut fields = [0; 28];
+        let numbers = [salt, at.0].into_iter().flat_map(u64::to_le_bytes);
+        let lengths =
+            [self.length, self.back, self.record_check].into_iter().flat_map(u32::to_le_bytes);
+        for (to, from) in fields.iter_mut().zip(numbers.chain(lengths)) {
+            *to = from;
+        }
+        crc32c::crc32c(&fields)
+    }
+
+    /// Octets of the whole frame.
+    pub(super) fn frame_length(&self) -> usize {
+        FRAME_HEADER + self.length as usize
+    }
+}
+
+/// Why octets are not a file of ours or not a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// The file has no sound header.
+    #[error("expected the header of a journal segment, found other octets")]
+    NoHeader,
+    /// A newer program wrote the file.
+    #[error(
+        "expected format version {known} or older, found version {found}, \
+         which a newer hikyaku wrote"
+    )]
+    Version {
+        /// The version in the file.
+        found: u32,
+        /// The newest version that this program reads.
+        known: u32,
+    },
+    /// The header names another position than the file's name does.
+    #[error("the header names the position {found}, the file's name another")]
+    Renamed {
+        /// The position in the header.
+        found: u64,
+    },
+    /// No frame begins here.
+    #[error("expected a record, found octets that no record begins with")]
+    NoFrame,
+    /// A record's octets are not those that were written.
+    #[error("the record does not match its check sum")]
+    Record,
+    /// The file or the room that the next file leaves ends too soon.
+    #[error("expected records up to position {until}, but they end here")]
+    Short {
+        /// Where the records ought to end.
+        until: u64,
+    },
+}
+
+/// The header of the frame that begins `octets`, when it is sound.
+pub(super) fn frame_header(octets: &[u8], at: Position, salt: u64) -> Option<FrameHeader> {
+    let header = FrameHeader::read(octets)?;
+    let lengthy = 1..=LONGEST_RECORD;
+    let sound = lengthy.contains(&(header.length as usize))
+        && u64::from(header.back) <= at.0
+        && header.frame_check == header.check(at, salt);
+    sound.then_some(header)
+}
+
+/// What the beginning of some octets is.
+pub(super) enum Beginning {
+    /// A whole frame.
+    Whole(FrameHeader),
+    /// The beginning of a frame that needs this many octets in all.
+    Part(usize),
+    /// Nothing good.
+    Bad(Flaw),
+}
+
+/// Says what `octets`, which lie at `at`, begin with.
+pub(super) fn beginning(octets: &[u8], at: Position, salt: u64) -> Beginning {
+    if octets.len() < FRAME_HEADER {
+        return Beginning::Part(FRAME_HEADER);
+    }
+    let Some(header) = frame_header(octets, at, salt) else {
+        return Beginning::Bad(Flaw::NoFrame);
+    };
+    match octets.get(FRAME_HEADER..header.frame_length()) {
+        None => Beginning::Part(header.frame_length()),
+        Some(record) if crc32c::crc32c(record) == header.record_check => Beginning::Whole(header),
+        Some(_) => Beginning::Bad(Flaw::Record),
+    }
+}
+
+/// A run of framed records that follow each other in the log.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    start: Position,
+    octets: Vec<u8>,
+    records: usize,
+}
+
+impl Batch {
+    /// A run without records that begins at `start`.
+    pub(super) fn new(start: Position, capacity: usize) -> Self {
+        Self { start, octets: Vec::with_capacity(capacity), records: 0 }
+    }
+
+    /// `octets` as a run; `records` sound frames must fill them.
+    pub(super) fn from_frames(start: Position, octets: Vec<u8>, records: usize) -> Self {
+        Self { start, octets, records }
+    }
+
+    /// Appends a record and returns its position. Its check sums are not set yet.
+    pub(super) fn push(&mut self, record: &[u8]) -> Position {
+        let at = self.end();
+        let length = u32::try_from(record.len()).unwrap_or(u32::MAX);
+        let header = FrameHeader { length, back: 0, record_check: 0, frame_check: 0 };
+        self.octets.extend(header.octets());
+        self.octets.extend(record);
+        self.records += 1;
+        at
+    }
+
+    /// Appends the run that follows this one.
+    pub(super) fn absorb(&mut self, next: &Self) {
+        debug_assert_eq!(self.end(), next.start, "two batches that do not follow each other");
+        self.octets.extend(&next.octets);
+        self.records += next.records;
+    }
+
+    /// Makes the run one group of the file with this salt: sets each frame's `back` and check sums.
+    pub(super) fn seal(&mut self, salt: u64) {
+        let mut back = 0;
+        let mut rest = self.octets.as_mut_slice();
+        while let Some((octets, behind)) = rest.split_first_chunk_mut::<FRAME_HEADER>() {
+            let Some(mut header) = FrameHeader::read(octets) else { break };
+            let Some((record, next)) = behind.split_at_mut_checked(header.length as usize) else {
+                break;
+            };
+            header.back = back;
+            header.record_check = crc32c::crc32c(record);
+            header.frame_check = header.check(beyond(self.start, back as usize), salt);
+            *octets = header.octets();
+            // The appender keeps a group far below 4 GiB.
+            back = back.saturating_add(u32::try_from(header.frame_length()).unwrap_or(u32::MAX));
+            rest = next;
+        }
+    }
+
+    /// The position of the first record.
+    pub fn start(&self) -> Position {
+        self.start
+    }
+
+    /// The position behind the last record.
+    pub fn end(&self) -> Position {
+        beyond(self.start, self.octets.len())
+    }
+
+    /// How many records there are.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// Whether there is no record.
+    pub fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// The frames as they lie in the log, 16 octets and the record each.
+    pub fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
+    /// Each record with its position.
+    pub fn iter(&self) -> impl Iterator<Item = (Position, &[u8])> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let (frame, record) = record_at(&self.octets, at)?;
+            let position = beyond(self.start, at);
+            at += frame;
+            Some((position, record))
+        })
+    }
+
+    /// The record whose frame begins `offset` octets into the run, and the length of its frame.
+    pub(super) fn record_at(&self, offset: usize) -> Option<(usize, &[u8])> {
+        record_at(&self.octets, offset)
+    }
+}
+
+fn record_at(octets: &[u8], offset: usize) -> Option<(usize, &[u8])> {
+    let frame = octets.get(offset..)?;
+    let length = FrameHeader::read(frame)?.frame_length();
+    Some((length, frame.get(FRAME_HEADER..length)?))
+}
+
+fn take_u32(octets: &[u8]) -> Option<(u32, &[u8])> {
+    octets.split_first_chunk().map(|(number, rest)| (u32::from_le_bytes(*number), rest))
+}
+
+fn take_u64(octets: &[u8]) -> Option<(u64, &[u8])> {
+    octets.split_first_chunk().map(|(number, rest)| (u64::from_le_bytes(*number), rest))
+}
