@@ -26,7 +26,7 @@ use crate::pdu::field::Read;
 use crate::pdu::field::Unwritable;
 use crate::pdu::field::within;
 
-/// A body's octets: what [`body!`] makes of its rows.
+/// A body's octets: what `body!` makes of its rows.
 trait Layout: Sized {
     fn read<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Read<'a, Self>;
     fn write(&self, out: &mut Out<'_>) -> Result<(), Unwritable>;

@@ -387,3 +387,185 @@ impl Encoder<Pdu> for Frames {
         Ok(encode(&pdu, out)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pdu::Address;
+    use crate::pdu::COctetString;
+    use crate::pdu::DeliverSm;
+    use crate::pdu::DestAddress;
+    use crate::pdu::Npi;
+    use crate::pdu::QuerySmResp;
+    use crate::pdu::ShortMessage;
+    use crate::pdu::SubmitMulti;
+    use crate::pdu::SubmitSm;
+    use crate::pdu::SubmitSmResp;
+    use crate::pdu::Tag;
+    use crate::pdu::Ton;
+
+    fn encoded(pdu: &Pdu) -> BytesMut {
+        let mut out = BytesMut::new();
+        encode(pdu, &mut out).unwrap();
+        out
+    }
+
+    fn address(addr: &str) -> Address {
+        Address::new(Ton::UNKNOWN, Npi::UNKNOWN, addr).unwrap()
+    }
+
+    /// A whole `deliver_sm` of 52 octets whose `short_message` begins at 50.
+    fn deliver_sm() -> Body {
+        Body::DeliverSm(DeliverSm {
+            source: address("819012345678"),
+            destination: address("20011"),
+            short_message: ShortMessage::new("hi").unwrap(),
+            ..DeliverSm::default()
+        })
+    }
+
+    /// `body` with its `command_length` set to `length` octets, padded or cut to it.
+    fn cut(body: Body, length: u8, change: impl Fn(&mut [u8])) -> Bytes {
+        let mut octets = encoded(&Pdu::request(7, body));
+        octets.resize(length.into(), 0);
+        octets[3] = length;
+        change(&mut octets);
+        octets.freeze()
+    }
+
+    fn error(frame: Bytes) -> String {
+        decode(frame).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_error_names_the_field_and_its_place() {
+        let long = cut(deliver_sm(), 52, |octets| octets[49] = 200);
+        assert_eq!(
+            error(long),
+            "deliver_sm: short_message length 200 exceeds the 2 octets left at offset 50"
+        );
+        assert_eq!(
+            error(cut(deliver_sm(), 25, |_| {})),
+            "deliver_sm: source_addr has no NUL in the 6 octets left at offset 19"
+        );
+        assert_eq!(
+            error(cut(deliver_sm(), 32, |_| {})),
+            "deliver_sm: dest_addr_ton is cut off, 0 octets left at offset 32"
+        );
+        assert_eq!(
+            error(cut(deliver_sm(), 49, |_| {})),
+            "deliver_sm: sm_length is cut off, 0 octets left at offset 49"
+        );
+        assert_eq!(
+            error(Bytes::from_static(&[0; 20])),
+            "0x00000000: command_length is 0, the frame has 20 octets at offset 0"
+        );
+    }
+
+    #[test]
+    fn a_message_whose_payload_is_cut_off_is_not_taken() {
+        let mut tlvs = Tlvs::new();
+        tlvs.push(Tag::MESSAGE_STATE, &[2]).unwrap();
+        tlvs.push(Tag::MESSAGE_PAYLOAD, b"a long text").unwrap();
+        let body = Body::DeliverSm(DeliverSm { tlvs, ..DeliverSm::default() });
+        let length = u8::try_from(encoded(&Pdu::request(7, body.clone())).len()).unwrap();
+        assert_eq!(
+            error(cut(body, length - 1, |_| {})),
+            "deliver_sm: message_payload length 11 exceeds the 10 octets left at offset 38"
+        );
+    }
+
+    #[test]
+    fn another_tlv_that_is_cut_off_is_lost() {
+        let mut tlvs = Tlvs::new();
+        tlvs.push_u8(Tag::MESSAGE_STATE, 2);
+        let kept = tlvs.clone();
+        tlvs.push_c_octets(Tag::RECEIPTED_MESSAGE_ID, b"1f09").unwrap();
+        let body = Body::DeliverSm(DeliverSm { tlvs, ..DeliverSm::default() });
+        let length = u8::try_from(encoded(&Pdu::request(7, body.clone())).len()).unwrap();
+        let pdu = decode(cut(body, length - 1, |_| {})).unwrap();
+        assert_eq!(pdu.body.tlvs(), Some(&kept));
+    }
+
+    #[test]
+    fn a_pdu_of_ours_that_cannot_be_written_leaves_nothing_behind() {
+        let gap = QuerySmResp { error_code: Some(1), ..QuerySmResp::default() };
+        let list = vec![DestAddress::List(COctetString::EMPTY); 256];
+        let long = SubmitMulti { dest_address: list, ..SubmitMulti::default() };
+        let mut out = BytesMut::from(&b"before"[..]);
+        let mut refusal = |body| {
+            let error = encode(&Pdu::request(1, body), &mut out).unwrap_err().to_string();
+            assert_eq!(out, "before");
+            error
+        };
+        assert_eq!(
+            refusal(Body::QuerySmResp(gap)),
+            "query_sm_resp: message_id is absent, yet a field behind it is there"
+        );
+        assert_eq!(
+            refusal(Body::SubmitMulti(long)),
+            "submit_multi: dest_address has 256 entries, at most 255"
+        );
+    }
+
+    #[test]
+    fn an_error_response_says_nothing_of_an_id() {
+        let message_id = Some(COctetString::try_from("1f09").unwrap());
+        let body = Body::SubmitSmResp(SubmitSmResp { message_id, tlvs: Tlvs::new() });
+        let taken = Pdu::response(1, CommandStatus::ESME_ROK, body.clone());
+        let refused = Pdu::response(1, CommandStatus::ESME_RTHROTTLED, body);
+        assert_eq!(taken.message_id(), Some(&b"1f09"[..]));
+        assert_eq!(refused.message_id(), None);
+        assert_eq!(decode(encoded(&refused).freeze()), Ok(refused));
+    }
+
+    #[test]
+    fn a_reply_is_the_requests_own_response_or_a_nack() {
+        let reply = |body| Pdu::request(7, body).reply(CommandStatus::ESME_RINVBNDSTS);
+        let id = |body| reply(body).map(|pdu| pdu.command_id());
+        let unknown = |id| Body::Unknown { command_id: id, octets: Default::default() };
+        assert_eq!(id(deliver_sm()), Some(CommandId::DELIVER_SM_RESP));
+        assert_eq!(id(Body::EnquireLink), Some(CommandId::ENQUIRE_LINK_RESP));
+        assert_eq!(id(unknown(CommandId::BROADCAST_SM)), Some(CommandId::GENERIC_NACK));
+        assert_eq!(id(unknown(CommandId::BROADCAST_SM_RESP)), None);
+        assert_eq!(id(Body::AlertNotification(Default::default())), None);
+        assert_eq!(id(Body::GenericNack(Tlvs::new())), None);
+        let answer = reply(deliver_sm()).unwrap();
+        assert_eq!(encoded(&answer).len(), 17, "the empty message_id has its NUL");
+    }
+
+    #[test]
+    fn a_length_is_refused_as_soon_as_it_is_there() {
+        let refuse = |length: u32| {
+            let mut src = BytesMut::from(&length.to_be_bytes()[..]);
+            Frames::new(1_000).decode(&mut src)
+        };
+        for length in [0, 15, 1_001, u32::MAX] {
+            let error = refuse(length).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                format!("command_length is {length}, expected 16 to 1000")
+            );
+            assert_eq!(error.reply(), Some(Pdu::generic_nack(0, CommandStatus::ESME_RINVCMDLEN)));
+        }
+        assert_eq!(refuse(16).unwrap(), None);
+        assert_eq!(refuse(1_000).unwrap(), None);
+    }
+
+    #[test]
+    fn debug_shows_no_text_and_no_number() {
+        let mut tlvs = Tlvs::new();
+        tlvs.push(Tag::MESSAGE_PAYLOAD, b"secret").unwrap();
+        let body = Body::SubmitSm(SubmitSm {
+            source: address("1234"),
+            destination: address("819012345678"),
+            short_message: ShortMessage::new("secret").unwrap(),
+            tlvs,
+            ..SubmitSm::default()
+        });
+        let shown = format!("{:?}", Pdu::request(1, body));
+        assert!(shown.contains("unknown/unknown/..78"), "{shown}");
+        assert!(shown.contains("message_payload(6 octets)"), "{shown}");
+        assert!(!["secret", "5678", "34"].iter().any(|hidden| shown.contains(hidden)), "{shown}");
+    }
+}

@@ -512,3 +512,33 @@ fn part<'a, T>(name: &'static str, read: Read<'a, T>) -> Read<'a, T> {
 pub(crate) fn within<'a, T>(row: &'static str, read: Read<'a, T>) -> Read<'a, T> {
     read.map_err(|error| error.map(|fault| fault.within(row)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_string_of_ours_keeps_to_its_limit() {
+        let longest = COctetString::<6>::try_from("12345").unwrap();
+        assert_eq!(longest.to_text_lossy(), "12345");
+        let fit = COctetString::<6>::try_from;
+        assert_eq!(fit("123456"), Err(LimitError::TooLong { len: 6, max: 5 }));
+        assert_eq!(fit("1\x002"), Err(LimitError::Nul { at: 1 }));
+        assert_eq!(fit("a飛"), Err(LimitError::Character { at: 1 }));
+        assert_eq!(fit("é").unwrap().as_bytes(), b"\xE9");
+    }
+
+    #[test]
+    fn a_short_message_of_ours_keeps_to_its_limit() {
+        assert_eq!(ShortMessage::new(vec![0; 255]).unwrap().len(), 255);
+        let long = ShortMessage::new(vec![0; 256]);
+        assert_eq!(long, Err(LimitError::TooLong { len: 256, max: 255 }));
+    }
+
+    #[test]
+    fn debug_of_a_short_code_hides_all_of_it() {
+        let shown = |addr| format!("{:?}", Address::<21>::new(Ton::NATIONAL, Npi::ISDN, addr));
+        assert_eq!(shown("1234"), "Ok(national/isdn/..)");
+        assert_eq!(shown("12345"), "Ok(national/isdn/..45)");
+    }
+}

@@ -275,7 +275,7 @@ impl Tlvs {
     ///
     /// One of another length counts as absent: the message is worth more than the TLV.
     pub fn get(&self, tag: Tag) -> Option<&[u8]> {
-        self.iter().find(|tlv| tlv.tag == tag && tag.takes(tlv.value.len())).map(|tlv| tlv.value)
+        self.values(tag).next()
     }
 
     /// The same as [`Tlvs::get`], sharing the octets.
@@ -319,9 +319,14 @@ impl Tlvs {
         self.0.is_empty()
     }
 
+    fn values(&self, tag: Tag) -> impl Iterator<Item = &[u8]> {
+        let legal = move |tlv: &Tlv<'_>| tlv.tag == tag && tag.takes(tlv.value.len());
+        self.iter().filter(legal).map(|tlv| tlv.value)
+    }
+
     fn array<const N: usize>(&self, tag: Tag) -> Option<[u8; N]> {
-        let mut values = self.iter().filter(|tlv| tlv.tag == tag);
-        values.find_map(|tlv| tlv.value.try_into().ok())
+        let mut values = self.values(tag);
+        values.find_map(|value| value.try_into().ok())
     }
 
     fn append(&mut self, tag: Tag, len: u16, value: &[u8]) {
@@ -400,5 +405,64 @@ fn check_tail<'a>(cx: &Cx<'a>, tail: &'a [u8]) -> Result<(), nom::Err<Fault<'a>>
         (Leniency::Strict, Err(_)) => {
             Err(Fault::new(tail, "tlvs", Why::Stray { octets: tail.len() }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tlvs(values: &[(Tag, &[u8])]) -> Tlvs {
+        let mut tlvs = Tlvs::new();
+        for (tag, value) in values {
+            tlvs.push(*tag, value).unwrap();
+        }
+        tlvs
+    }
+
+    #[test]
+    fn the_first_tlv_of_a_legal_length_counts() {
+        let states = [&[][..], &[1, 2], &[5], &[2]].map(|value| (Tag::MESSAGE_STATE, value));
+        let tlvs = tlvs(&states);
+        assert_eq!(tlvs.get(Tag::MESSAGE_STATE), Some(&[5][..]));
+        assert_eq!(tlvs.get_u8(Tag::MESSAGE_STATE), Some(5));
+        assert_eq!(tlvs.get_u16(Tag::MESSAGE_STATE), None);
+        assert_eq!(tlvs.get_u8(Tag::DPF_RESULT), None);
+        assert_eq!(tlvs.iter().count(), 4);
+    }
+
+    #[test]
+    fn text_ends_at_its_first_nul_and_may_lack_it() {
+        for value in [&b"1f09"[..], b"1f09\0", b"1f09\0\0\0", b"1f09\0junk"] {
+            let tlvs = tlvs(&[(Tag::RECEIPTED_MESSAGE_ID, value)]);
+            assert_eq!(tlvs.get_c_octets(Tag::RECEIPTED_MESSAGE_ID), Some(&b"1f09"[..]));
+        }
+        for value in [&b""[..], b"\0", b"\0\0"] {
+            let tlvs = tlvs(&[(Tag::RECEIPTED_MESSAGE_ID, value)]);
+            assert_eq!(tlvs.get_c_octets(Tag::RECEIPTED_MESSAGE_ID), None);
+        }
+    }
+
+    #[test]
+    fn a_tag_that_nobody_named_takes_any_length() {
+        let tag = Tag(0x1400);
+        for len in [0, 1, 300] {
+            let value = vec![7; len];
+            assert_eq!(tlvs(&[(tag, &value)]).get(tag), Some(&value[..]));
+        }
+        assert_eq!(tag.to_string(), "0x1400");
+        assert_eq!(Tag::from_name("message_payload"), Some(Tag::MESSAGE_PAYLOAD));
+    }
+
+    #[test]
+    fn a_value_that_no_length_can_say_is_refused() {
+        let mut tlvs = Tlvs::new();
+        let long = tlvs.push(Tag::MESSAGE_PAYLOAD, &[0; 65_536]);
+        assert_eq!(long, Err(LimitError::TooLong { len: 65_536, max: 65_535 }));
+        let nul = tlvs.push_c_octets(Tag::RECEIPTED_MESSAGE_ID, b"1\x009");
+        assert_eq!(nul, Err(LimitError::Nul { at: 1 }));
+        assert!(tlvs.is_empty());
+        tlvs.push(Tag::MESSAGE_PAYLOAD, &[0; 65_535]).unwrap();
+        assert_eq!(tlvs.get(Tag::MESSAGE_PAYLOAD).map(<[u8]>::len), Some(65_535));
     }
 }

@@ -1,10 +1,12 @@
 //! The integration tests, one binary.
 #![expect(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
-    reason = "a panic fails the test, and the setting for tests covers test functions only"
+    reason = "a panic fails the test, and the settings for tests cover test functions only"
 )]
 
 mod journal;
+mod pdu_laws;
 mod pdu_vectors;
 mod tidy;
 mod vectors;
