@@ -20,7 +20,6 @@
 //!
 //! | module | knows |
 //! |---|---|
-//! | [`clock`] | the time that the core is told |
 //! | [`journal`] | what survives a crash |
 //! | [`archive`] | finished messages and events, for people |
 //! | [`link`] | connections to carriers, one task a bind |
@@ -62,8 +61,6 @@ pub mod receipt;
 pub mod route;
 
 pub mod dispatch;
-
-pub mod clock;
 
 pub mod journal;
 

@@ -30,11 +30,11 @@ pub use self::record::SegmentSet;
 pub use self::record::UnansweredCause;
 pub use self::record::Waited;
 pub use self::submission::Content;
-pub use self::submission::EncodingChoice;
 pub use self::submission::Idempotency;
 pub use self::submission::PlanSummary;
 pub use self::submission::ReceiptsWanted;
 pub use self::submission::Submission;
+pub use crate::text::EncodingChoice;
 
 /// A place in the journal: the logical octet at which a record's frame begins.
 ///

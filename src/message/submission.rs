@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::message::Class;
 use crate::message::MessageId;
+use crate::text::EncodingChoice;
 use crate::time::Time;
 
 /// One message as its owner handed it in, checked and normalised.
@@ -73,19 +74,6 @@ impl std::fmt::Debug for Content {
             }
         }
     }
-}
-
-/// Which coding the owner asked for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum EncodingChoice {
-    /// The cheapest that can carry the text.
-    #[default]
-    Auto,
-    /// GSM 03.38 or a refusal.
-    Gsm7,
-    /// UCS-2, whatever the text.
-    Ucs2,
 }
 
 /// Which receipts the owner wants to hear of.

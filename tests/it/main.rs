@@ -8,5 +8,6 @@
 mod journal;
 mod pdu_laws;
 mod pdu_vectors;
+mod text_vectors;
 mod tidy;
 mod vectors;

@@ -6,20 +6,19 @@ use std::path::Path;
 const LAYERS: &[(&str, Kind, &[&str])] = &[
     ("time", Kind::Core, &[]),
     ("pdu", Kind::Core, &["time"]),
-    ("text", Kind::Core, &["pdu"]),
+    ("text", Kind::Core, &["time", "pdu"]),
     ("session", Kind::Core, &["time", "pdu"]),
     ("message", Kind::Core, &["time", "pdu", "text"]),
-    ("receipt", Kind::Core, &["time", "pdu", "message"]),
+    ("receipt", Kind::Core, &["time", "pdu", "text", "message"]),
     ("route", Kind::Core, &["time", "pdu", "text", "message", "receipt"]),
     ("dispatch", Kind::Core, &["time", "pdu", "text", "session", "message", "receipt", "route"]),
-    ("clock", Kind::Shell, &["time"]),
     ("journal", Kind::Shell, &["time", "message"]),
-    ("archive", Kind::Shell, &["time", "clock", "message", "journal"]),
-    ("link", Kind::Shell, &["time", "clock", "pdu", "session", "dispatch"]),
-    ("api", Kind::Shell, &["time", "clock", "message", "route", "text", "dispatch", "archive"]),
-    ("notify", Kind::Shell, &["time", "clock", "message", "route", "text", "dispatch", "archive"]),
+    ("archive", Kind::Shell, &["time", "message", "journal"]),
+    ("link", Kind::Shell, &["time", "pdu", "session", "dispatch"]),
+    ("api", Kind::Shell, &["time", "message", "route", "text", "dispatch", "archive"]),
+    ("notify", Kind::Shell, &["time", "message", "route", "text", "dispatch", "archive"]),
     ("ops", Kind::Shell, &["time", "pdu", "message", "route", "dispatch", "archive"]),
-    ("smsc", Kind::Shell, &["time", "clock", "pdu", "text", "session"]),
+    ("smsc", Kind::Shell, &["time", "pdu", "text", "session"]),
     (
         "config",
         Kind::Shell,
@@ -32,17 +31,14 @@ const LAYERS: &[(&str, Kind, &[&str])] = &[
         "gateway",
         Kind::Shell,
         &[
-            "time", "clock", "pdu", "text", "session", "message", "receipt", "route", "dispatch",
-            "journal", "archive", "link", "api", "notify", "ops", "smsc", "config",
+            "time", "pdu", "text", "session", "message", "receipt", "route", "dispatch", "journal",
+            "archive", "link", "api", "notify", "ops", "smsc", "config",
         ],
     ),
     (
         "cli",
         Kind::Shell,
-        &[
-            "time", "clock", "pdu", "text", "message", "route", "config", "gateway", "smsc", "ops",
-            "api", "notify",
-        ],
+        &["time", "pdu", "text", "message", "route", "config", "gateway", "smsc", "ops", "api"],
     ),
 ];
 
