@@ -20,6 +20,7 @@
 //!
 //! | module | knows |
 //! |---|---|
+//! | [`clock`] | the time that the core is told |
 //! | [`journal`] | what survives a crash |
 //! | [`archive`] | finished messages and events, for people |
 //! | [`link`] | connections to carriers, one task a bind |
@@ -61,6 +62,8 @@ pub mod receipt;
 pub mod route;
 
 pub mod dispatch;
+
+pub mod clock;
 
 pub mod journal;
 

@@ -12,13 +12,14 @@ const LAYERS: &[(&str, Kind, &[&str])] = &[
     ("receipt", Kind::Core, &["time", "pdu", "text", "message"]),
     ("route", Kind::Core, &["time", "pdu", "text", "message", "receipt"]),
     ("dispatch", Kind::Core, &["time", "pdu", "text", "session", "message", "receipt", "route"]),
+    ("clock", Kind::Shell, &["time"]),
     ("journal", Kind::Shell, &["time", "message"]),
-    ("archive", Kind::Shell, &["time", "message", "journal"]),
-    ("link", Kind::Shell, &["time", "pdu", "session", "dispatch"]),
-    ("api", Kind::Shell, &["time", "message", "route", "text", "dispatch", "archive"]),
-    ("notify", Kind::Shell, &["time", "message", "route", "text", "dispatch", "archive"]),
+    ("archive", Kind::Shell, &["time", "clock", "message", "journal"]),
+    ("link", Kind::Shell, &["time", "clock", "pdu", "session", "dispatch"]),
+    ("api", Kind::Shell, &["time", "clock", "message", "route", "text", "dispatch", "archive"]),
+    ("notify", Kind::Shell, &["time", "clock", "message", "route", "text", "dispatch", "archive"]),
     ("ops", Kind::Shell, &["time", "pdu", "message", "route", "dispatch", "archive"]),
-    ("smsc", Kind::Shell, &["time", "pdu", "text", "session"]),
+    ("smsc", Kind::Shell, &["time", "clock", "pdu", "text", "session"]),
     (
         "config",
         Kind::Shell,
@@ -31,14 +32,17 @@ const LAYERS: &[(&str, Kind, &[&str])] = &[
         "gateway",
         Kind::Shell,
         &[
-            "time", "pdu", "text", "session", "message", "receipt", "route", "dispatch", "journal",
-            "archive", "link", "api", "notify", "ops", "smsc", "config",
+            "time", "clock", "pdu", "text", "session", "message", "receipt", "route", "dispatch",
+            "journal", "archive", "link", "api", "notify", "ops", "smsc", "config",
         ],
     ),
     (
         "cli",
         Kind::Shell,
-        &["time", "pdu", "text", "message", "route", "config", "gateway", "smsc", "ops", "api"],
+        &[
+            "time", "clock", "pdu", "text", "message", "route", "config", "gateway", "smsc", "ops",
+            "api", "notify",
+        ],
     ),
 ];
 
