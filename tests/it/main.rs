@@ -1,13 +1,16 @@
 //! The integration tests, one binary.
 #![expect(
     clippy::indexing_slicing,
+    clippy::panic,
     clippy::unwrap_used,
     reason = "a panic fails the test, and the settings for tests cover test functions only"
 )]
 
 mod journal;
+mod malformed;
 mod pdu_laws;
 mod pdu_vectors;
+mod session;
 mod text_vectors;
 mod tidy;
 mod vectors;
