@@ -11,6 +11,7 @@ mod malformed;
 mod pdu_laws;
 mod pdu_vectors;
 mod session;
+mod smsc;
 mod text_vectors;
 mod tidy;
 mod vectors;
