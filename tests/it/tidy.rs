@@ -14,7 +14,7 @@ const LAYERS: &[(&str, Kind, &[&str])] = &[
     ("dispatch", Kind::Core, &["time", "pdu", "text", "session", "message", "receipt", "route"]),
     ("clock", Kind::Shell, &["time"]),
     ("journal", Kind::Shell, &["time", "message"]),
-    ("archive", Kind::Shell, &["time", "clock", "message", "journal"]),
+    ("archive", Kind::Shell, &["time", "clock", "pdu", "message", "journal"]),
     ("link", Kind::Shell, &["time", "clock", "pdu", "session", "dispatch"]),
     ("api", Kind::Shell, &["time", "clock", "message", "route", "text", "dispatch", "archive"]),
     ("notify", Kind::Shell, &["time", "clock", "message", "route", "text", "dispatch", "archive"]),

@@ -1,0 +1,416 @@
+//! The event feed's items, and the body in which feed and webhooks show them.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde::Serialize;
+use serde::Serializer;
+use serde::ser::SerializeMap;
+
+use crate::archive::Inbound;
+use crate::archive::Message;
+use crate::archive::SegmentState;
+use crate::archive::number;
+use crate::message::Class;
+use crate::message::EventId;
+use crate::message::MessageId;
+use crate::message::Position;
+use crate::message::Reason;
+use crate::message::State;
+use crate::pdu::CommandStatus;
+use crate::time::Time;
+
+/// One event of the feed. Its place in the feed is its record's position.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The position of the record that made it.
+    pub position: Position,
+    /// When it happened.
+    pub at: Time,
+    /// The API key that it belongs to; empty when nobody owns it.
+    pub key: Box<str>,
+    /// What happened.
+    pub kind: EventKind,
+    /// To what.
+    pub subject: Subject,
+}
+
+/// What an event is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Subject {
+    /// One of our messages, as it was right after the event.
+    Message(Box<Snapshot>),
+    /// A message that a handset sent.
+    Inbound(Box<Inbound>),
+}
+
+/// What an event tells.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
+pub enum EventKind {
+    /// A message was accepted.
+    #[serde(rename = "message.queued")]
+    Queued,
+    /// A carrier has taken all of its segments.
+    #[serde(rename = "message.submitted")]
+    Submitted,
+    /// The handset has it.
+    #[serde(rename = "message.delivered")]
+    Delivered,
+    /// The carrier could not deliver it.
+    #[serde(rename = "message.undeliverable")]
+    Undeliverable,
+    /// Its time ran out.
+    #[serde(rename = "message.expired")]
+    Expired,
+    /// No carrier would take it.
+    #[serde(rename = "message.rejected")]
+    Rejected,
+    /// It was withdrawn.
+    #[serde(rename = "message.cancelled")]
+    Cancelled,
+    /// Nobody can say what became of it.
+    #[serde(rename = "message.unknown")]
+    Unknown,
+    /// It goes to another carrier.
+    #[serde(rename = "message.fallback")]
+    Fallback,
+    /// A handset sent a message.
+    #[serde(rename = "inbound.received")]
+    InboundReceived,
+}
+
+/// A message as one event found it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Snapshot {
+    /// The message.
+    pub id: MessageId,
+    /// The owner's reference.
+    pub client_ref: Option<Box<str>>,
+    /// The owner's campaign.
+    pub campaign: Option<Box<str>>,
+    /// The destination as the archive keeps numbers.
+    pub to: Box<str>,
+    /// What it is for.
+    pub class: Class,
+    /// Its state now.
+    pub state: State,
+    /// Its state before; none when it was accepted.
+    pub previous_state: Option<State>,
+    /// Why.
+    pub reason: Option<Reason>,
+    /// The carrier that has or had it, or gets it next; empty before the first.
+    pub carrier: Box<str>,
+    /// The status that the carrier refused it with.
+    pub carrier_status: Option<CommandStatus>,
+    /// The receipt's error code as it came; empty for none.
+    pub carrier_error: Box<str>,
+    /// The route.
+    pub route: Box<str>,
+    /// The attempt, from 1; 0 before the first.
+    pub attempt: u16,
+    /// The segments of that attempt.
+    pub segments: Vec<SnapshotSegment>,
+    /// When it was accepted.
+    pub created_at: Time,
+    /// When a carrier had all of it.
+    pub submitted_at: Option<Time>,
+    /// When it ended.
+    pub done_at: Option<Time>,
+    /// When a late receipt corrected how it ended.
+    pub corrected_at: Option<Time>,
+    /// From where to where, for a fallback.
+    pub fallback: Option<FallbackStep>,
+    /// Where its owner wants its events besides the key's webhooks; never shown in the body.
+    pub callback_url: Option<Box<str>>,
+}
+
+/// One segment as an event found it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotSegment {
+    /// Its number, from 1 as people count.
+    pub seq: u16,
+    /// The carrier's id for it; empty when none is known.
+    pub carrier_message_id: Box<str>,
+    /// Where it stands.
+    pub state: SegmentState,
+    /// The receipt's error code as it came; empty for none.
+    pub error: Box<str>,
+}
+
+/// From where to where a message fell back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FallbackStep {
+    /// The carrier that it left.
+    pub from: Box<str>,
+    /// The carrier that it goes to.
+    pub to: Box<str>,
+    /// The rule of the route that said so.
+    pub rule: Box<str>,
+}
+
+impl Event {
+    /// Its id: rising with the position, and the same however often it is sent.
+    pub const fn id(&self) -> EventId {
+        let low = self.message_id().as_u128() & 0xffff_ffff_ffff_ffff;
+        EventId::from_u128(((self.position.0 as u128) << 64) | low)
+    }
+
+    /// The cursor that resumes the feed behind this event.
+    pub const fn cursor(&self) -> Position {
+        Position(self.position.0.saturating_add(1))
+    }
+
+    /// The message, ours or the handset's.
+    pub const fn message_id(&self) -> MessageId {
+        match &self.subject {
+            Subject::Message(snapshot) => snapshot.id,
+            Subject::Inbound(inbound) => inbound.id,
+        }
+    }
+}
+
+/// Shows the event as webhooks do: `{"type", "timestamp", "data"}` (Standard Webhooks 1.0.0).
+impl Event {
+    /// The JSON octets that a webhook carries; the same for the same event at any time.
+    pub fn body(&self) -> Vec<u8> {
+        let body = Body { kind: self.kind, timestamp: Stamp(self.at), data: &self.subject };
+        // Writing to memory fails only for maps with keys that are not text, and there is none.
+        serde_json::to_vec(&body).unwrap_or_default()
+    }
+
+    /// The JSON value of [`Self::body`], for answers that hold many events.
+    pub fn to_json(&self) -> serde_json::Value {
+        let body = Body { kind: self.kind, timestamp: Stamp(self.at), data: &self.subject };
+        serde_json::to_value(&body).unwrap_or_default()
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(rename = "type")]
+    kind: EventKind,
+    timestamp: Stamp,
+    #[serde(serialize_with = "subject")]
+    data: &'a Subject,
+}
+
+fn subject<S: Serializer>(subject: &&Subject, serializer: S) -> Result<S::Ok, S::Error> {
+    match subject {
+        Subject::Message(snapshot) => snapshot_map(snapshot, serializer),
+        Subject::Inbound(inbound) => inbound_map(inbound, serializer),
+    }
+}
+
+fn snapshot_map<S: Serializer>(message: &Snapshot, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("id", &message.id)?;
+    map.serialize_entry("client_ref", &message.client_ref)?;
+    map.serialize_entry("campaign", &message.campaign)?;
+    map.serialize_entry("to", &number::shown(&message.to))?;
+    map.serialize_entry("class", &message.class)?;
+    map.serialize_entry("state", &message.state)?;
+    map.serialize_entry("previous_state", &message.previous_state)?;
+    map.serialize_entry("reason", &message.reason)?;
+    map.serialize_entry("retryable", &message.reason.map(Reason::is_retryable))?;
+    map.serialize_entry("carrier", &some(&message.carrier))?;
+    map.serialize_entry("carrier_status", &message.carrier_status.map(Status))?;
+    map.serialize_entry("carrier_error", &some(&message.carrier_error))?;
+    map.serialize_entry("route", &message.route)?;
+    map.serialize_entry("attempt", &message.attempt)?;
+    let segments: Vec<_> = message.segments.iter().map(ShownSegment).collect();
+    map.serialize_entry("segments", &segments)?;
+    map.serialize_entry("created_at", &Stamp(message.created_at))?;
+    map.serialize_entry("submitted_at", &message.submitted_at.map(Stamp))?;
+    map.serialize_entry("done_at", &message.done_at.map(Stamp))?;
+    if let Some(at) = message.corrected_at {
+        map.serialize_entry("corrected_at", &Stamp(at))?;
+    }
+    if let Some(fallback) = &message.fallback {
+        map.serialize_entry("fallback", fallback)?;
+    }
+    map.end()
+}
+
+fn inbound_map<S: Serializer>(inbound: &Inbound, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("id", &inbound.id)?;
+    map.serialize_entry("from", &number::shown(&inbound.from))?;
+    map.serialize_entry("to", &inbound.to)?;
+    map.serialize_entry("carrier", &inbound.carrier)?;
+    map.serialize_entry("text", &inbound.text)?;
+    if inbound.text.is_none() {
+        map.serialize_entry("hex", &Hex(&inbound.octets).to_string())?;
+        map.serialize_entry("data_coding", &inbound.data_coding)?;
+    }
+    if !inbound.udh.is_empty() {
+        map.serialize_entry("udh", &Hex(&inbound.udh).to_string())?;
+    }
+    map.serialize_entry("complete", &inbound.complete)?;
+    map.serialize_entry("received_at", &Stamp(inbound.at))?;
+    map.end()
+}
+
+struct ShownSegment<'a>(&'a SnapshotSegment);
+
+impl Serialize for ShownSegment<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(4))?;
+        map.serialize_entry("seq", &self.0.seq)?;
+        map.serialize_entry("carrier_message_id", &some(&self.0.carrier_message_id))?;
+        map.serialize_entry("state", self.0.state.as_str())?;
+        map.serialize_entry("error", &some(&self.0.error))?;
+        map.end()
+    }
+}
+
+struct Status(CommandStatus);
+
+impl Serialize for Status {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(2))?;
+        map.serialize_entry("name", &self.0.name())?;
+        map.serialize_entry("number", &self.0.0)?;
+        map.end()
+    }
+}
+
+fn some(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
+    }
+}
+
+/// A time as RFC 3339 writes it, in UTC to the millisecond.
+#[derive(Clone, Copy, Debug)]
+pub struct Stamp(pub Time);
+
+impl fmt::Display for Stamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX);
+        let at = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
+        write!(f, "{at:.3}")
+    }
+}
+
+impl Serialize for Stamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl EventKind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::Queued,
+        Self::Submitted,
+        Self::Delivered,
+        Self::Undeliverable,
+        Self::Expired,
+        Self::Rejected,
+        Self::Cancelled,
+        Self::Unknown,
+        Self::Fallback,
+        Self::InboundReceived,
+    ];
+
+    /// The word for it in the feed, in webhooks and in the config.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "message.queued",
+            Self::Submitted => "message.submitted",
+            Self::Delivered => "message.delivered",
+            Self::Undeliverable => "message.undeliverable",
+            Self::Expired => "message.expired",
+            Self::Rejected => "message.rejected",
+            Self::Cancelled => "message.cancelled",
+            Self::Unknown => "message.unknown",
+            Self::Fallback => "message.fallback",
+            Self::InboundReceived => "inbound.received",
+        }
+    }
+
+    /// The kind that tells of a terminal state; none for a state that is not.
+    pub const fn of_end(state: State) -> Option<Self> {
+        match state {
+            State::Delivered => Some(Self::Delivered),
+            State::Undeliverable => Some(Self::Undeliverable),
+            State::Expired => Some(Self::Expired),
+            State::Rejected => Some(Self::Rejected),
+            State::Cancelled => Some(Self::Cancelled),
+            State::Unknown => Some(Self::Unknown),
+            State::Scheduled | State::Queued | State::Submitting | State::Submitted => None,
+        }
+    }
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Why a text is not a kind of event.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected an event type such as \"message.delivered\", found {found:?}")]
+pub struct ParseKindError {
+    found: String,
+}
+
+impl FromStr for EventKind {
+    type Err = ParseKindError;
+
+    fn from_str(text: &str) -> Result<Self, ParseKindError> {
+        let kind = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        kind.ok_or_else(|| ParseKindError { found: text.to_owned() })
+    }
+}
+
+impl Snapshot {
+    /// `message` as it is now, which was in `previous_state` before.
+    pub fn of(
+        message: &Message,
+        previous_state: Option<State>,
+        fallback: Option<FallbackStep>,
+    ) -> Self {
+        Self {
+            id: message.id,
+            client_ref: message.client_ref.clone(),
+            campaign: message.campaign.clone(),
+            to: message.to.clone(),
+            class: message.class,
+            state: message.state,
+            previous_state,
+            reason: message.reason,
+            carrier: message.carrier.clone(),
+            carrier_status: message.carrier_status,
+            carrier_error: message.carrier_error.clone(),
+            route: message.plan.route.clone(),
+            attempt: message.attempt,
+            segments: message
+                .present_segments()
+                .map(|segment| SnapshotSegment {
+                    seq: u16::from(segment.segment) + 1,
+                    carrier_message_id: segment.carrier_message_id.clone(),
+                    state: segment.state,
+                    error: segment.error.clone(),
+                })
+                .collect(),
+            created_at: message.created_at,
+            submitted_at: message.submitted_at,
+            done_at: message.done_at,
+            corrected_at: message.corrected_at,
+            fallback,
+            callback_url: message.callback_url.clone(),
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! The tailer's loop: from the journal's durable end to the day files, for as long as we run.
+
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::StoreError;
+use crate::archive::Tailer;
+use crate::clock::Clock;
+use crate::journal::Follow;
+use crate::journal::ReadError;
+use crate::journal::Reader;
+use crate::message::Position;
+use crate::message::Record;
+
+/// What [`run`] needs besides the tailer.
+#[derive(Debug)]
+pub struct Follower {
+    /// Reads the journal.
+    pub reader: Reader,
+    /// Rises with the journal's durable end.
+    pub durable: watch::Receiver<Position>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Ends the loop.
+    pub stop: CancellationToken,
+}
+
+/// Follows the journal until `stop`, then writes what is left. It waits for the disk, so it takes
+/// a thread of its own; `runtime` is for its timers.
+///
+/// When a file cannot be read or written it says so in the log and tries again: the archive falls
+/// behind and the journal keeps the records meanwhile.
+pub fn run(mut tailer: Tailer, mut follower: Follower, runtime: &Handle) {
+    let _inside = runtime.enter();
+    let mut follow = None;
+    loop {
+        let stopping = follower.stop.is_cancelled();
+        let done = step(&mut tailer, &follower, &mut follow, stopping);
+        match done {
+            Ok(Caught::Behind) => {}
+            Ok(Caught::Up) if stopping => return,
+            Ok(Caught::Up) => runtime.block_on(follower.wait(&tailer)),
+            Err(error) => {
+                tracing::error!(%error, at = tailer.applied().0, "the archive stands still");
+                if stopping {
+                    return;
+                }
+                follow = None;
+                runtime.block_on(follower.pause());
+            }
+        }
+    }
+}
+
+/// Whether more is durable than was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caught {
+    Up,
+    Behind,
+}
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// Applies some records and writes what is due.
+fn step(
+    tailer: &mut Tailer,
+    follower: &Follower,
+    follow: &mut Option<Follow>,
+    stopping: bool,
+) -> Result<Caught, StepError> {
+    let follow = match follow {
+        Some(follow) => follow,
+        None => follow.insert(begin(tailer, &follower.reader)),
+    };
+    let applied = apply_some(tailer, follower, follow);
+    tailer.publish();
+    let caught = applied?;
+    let now = follower.clock.now();
+    if stopping && caught == Caught::Up {
+        tailer.flush_all(now)?;
+    } else if now >= tailer.flush_due() {
+        tailer.flush(now)?;
+    }
+    Ok(caught)
+}
+
+fn begin(tailer: &mut Tailer, reader: &Reader) -> Follow {
+    let (from, first) = (tailer.applied(), reader.first());
+    if from < first {
+        tracing::warn!(from = from.0, first = first.0, "the journal begins behind the archive");
+        tailer.skip_to(first);
+    }
+    reader.follow(tailer.applied())
+}
+
+fn apply_some(
+    tailer: &mut Tailer,
+    follower: &Follower,
+    follow: &mut Follow,
+) -> Result<Caught, StepError> {
+    let now = follower.clock.now();
+    for _ in 0..RECORDS_A_STEP {
+        let Some(next) = follow.next_record() else { return Ok(Caught::Up) };
+        let (position, octets) = next?;
+        let record = Record::decode(octets);
+        let next = follow.at();
+        match record {
+            Ok(record) => tailer.apply(now, position, next, &record)?,
+            // The dispatcher reads every record at the start, so this is a bug or a bad disk; the
+            // messages of other records must not suffer from it.
+            Err(error) => {
+                tracing::error!(%error, at = position.0, "a record is left out of the archive");
+                tailer.skip_to(next);
+            }
+        }
+        if tailer.is_crowded() {
+            break;
+        }
+    }
+    Ok(Caught::Behind)
+}
+
+/// So many records are applied before readers see them and the time is looked at.
+const RECORDS_A_STEP: usize = 1_024;
+
+impl Follower {
+    /// Waits until there is something to do.
+    async fn wait(&mut self, tailer: &Tailer) {
+        let due = tailer.has_pending().then(|| self.clock.instant(tailer.flush_due()));
+        tokio::select! {
+            changed = self.durable.changed() => {
+                if changed.is_err() {
+                    // The journal's writer is gone, so nothing more becomes durable.
+                    self.idle(due).await;
+                }
+            }
+            () = self.stop.cancelled() => {}
+            () = sleep_until(due) => {}
+        }
+    }
+
+    async fn idle(&self, due: Option<tokio::time::Instant>) {
+        tokio::select! {
+            () = self.stop.cancelled() => {}
+            () = sleep_until(due) => {}
+        }
+    }
+
+    async fn pause(&self) {
+        let _elapsed = tokio::time::timeout(RETRY, self.stop.cancelled()).await;
+    }
+}
+
+/// How long to wait after a file could not be read or written.
+const RETRY: Duration = Duration::from_secs(1);
+
+async fn sleep_until(due: Option<tokio::time::Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}

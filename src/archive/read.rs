@@ -1,0 +1,514 @@
+//! What people and programs ask the archive: one message, a search, the feed.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio::sync::watch;
+
+use crate::archive::Change;
+use crate::archive::Event;
+use crate::archive::EventKind;
+use crate::archive::Message;
+use crate::archive::NumberKeeper;
+use crate::archive::StoreError;
+use crate::archive::Unmatched;
+use crate::archive::day::Day;
+use crate::archive::day::DayFile;
+use crate::archive::day::Go;
+use crate::archive::day::ScannedRow;
+use crate::archive::day::TextColumn;
+use crate::archive::files::Files;
+use crate::archive::memory::FeedPart;
+use crate::archive::memory::Memory;
+use crate::archive::term;
+use crate::archive::term::Field;
+use crate::message::MessageId;
+use crate::message::Position;
+use crate::message::State;
+use crate::time::Time;
+
+/// The reading side; clones share everything.
+///
+/// `owner` is the name of the API key that asks: it sees its own messages and events only. `None`
+/// is an operator, who sees all.
+#[derive(Clone, Debug)]
+pub struct Archive {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    memory: Arc<Memory>,
+    files: Arc<Files>,
+    numbers: NumberKeeper,
+    permits: Arc<Semaphore>,
+}
+
+/// The most messages or events that one answer holds.
+pub const MOST_RESULTS: usize = 200;
+
+/// Which messages to look for: all that have every property that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// The destination, E.164 digits with or without `+`.
+    pub to: Option<String>,
+    /// The owner's reference.
+    pub client_ref: Option<String>,
+    /// The campaign.
+    pub campaign: Option<String>,
+    /// A carrier's id for one of its segments, as the answer or a receipt wrote it.
+    pub carrier_message_id: Option<String>,
+    /// The state.
+    pub state: Option<State>,
+    /// The carrier that has or had it last.
+    pub carrier: Option<String>,
+    /// Created at this time or later.
+    pub since: Option<Time>,
+    /// Created before this time.
+    pub until: Option<Time>,
+    /// The most messages wanted; 0 and more than [`MOST_RESULTS`] mean [`MOST_RESULTS`].
+    pub limit: usize,
+    /// Go on where an earlier search stopped.
+    pub cursor: Option<SearchCursor>,
+}
+
+/// Where a search stopped. Opaque to those who carry it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SearchCursor {
+    day: Day,
+    position: Position,
+}
+
+/// What a search found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The messages, the newest first.
+    pub messages: Vec<Message>,
+    /// Where to go on; none when there is nothing more. A search that had to look at very many
+    /// messages stops early: then this is given although fewer than wanted were found.
+    pub next: Option<SearchCursor>,
+}
+
+/// A part of the feed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventPage {
+    /// The events, in order.
+    pub events: Vec<Arc<Event>>,
+    /// The cursor that goes on behind them.
+    pub next: Position,
+}
+
+/// Which part of the feed is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Feed {
+    /// Every event.
+    #[default]
+    All,
+    /// What handsets sent.
+    Inbound,
+}
+
+impl Archive {
+    pub(super) fn new(
+        memory: Arc<Memory>,
+        files: Arc<Files>,
+        numbers: NumberKeeper,
+        readers: usize,
+    ) -> Self {
+        let permits = Arc::new(Semaphore::new(readers));
+        Self { inner: Arc::new(Inner { memory, files, numbers, permits }) }
+    }
+
+    /// How far the archive is behind the journal: every record that begins below is in it.
+    pub fn applied(&self) -> watch::Receiver<Position> {
+        self.inner.memory.applied()
+    }
+
+    /// What the journal may forget as far as the archive is concerned: every record that begins
+    /// below is in the archive's files.
+    pub fn passed(&self) -> watch::Receiver<Position> {
+        self.inner.memory.passed()
+    }
+
+    /// Waits until every record that begins below `end` is applied.
+    pub async fn caught_up(&self, end: Position) {
+        // The sender lives as long as we do.
+        let mut applied = self.applied();
+        let _closed = applied.wait_for(|applied| *applied >= end).await;
+    }
+
+    /// Registers interest in the changes of a message; none when too many wait already.
+    pub fn watch(&self, id: MessageId) -> Option<Change> {
+        self.inner.memory.watch(id)
+    }
+
+    /// The message with this id; none when there is none, or another key owns it.
+    ///
+    /// # Errors
+    /// Its file cannot be read.
+    pub async fn message(
+        &self,
+        id: MessageId,
+        owner: Option<&str>,
+    ) -> Result<Option<Message>, StoreError> {
+        let owned = |message: &Message| owner.is_none_or(|owner| *message.key == *owner);
+        if let Some(live) = self.inner.memory.live.get(&id) {
+            return Ok(owned(&live.message).then(|| live.message.clone()));
+        }
+        let found = self
+            .reading(move |inner| inner.files.read(Day::of_message(id), |file| file.message(id)))
+            .await?;
+        Ok(found.flatten().filter(owned))
+    }
+
+    /// The messages that `search` describes.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub async fn search(&self, search: Search, owner: Option<&str>) -> Result<Found, StoreError> {
+        let wanted = Wanted::new(search, owner, &self.inner.numbers);
+        self.reading(move |inner| inner.search(&wanted)).await
+    }
+
+    /// The first `limit` events from `from` on, at most [`MOST_RESULTS`]; the feed begins at
+    /// [`Position`] 0, and goes on at [`EventPage::next`] or [`Event::cursor`].
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub async fn events(
+        &self,
+        feed: Feed,
+        from: Position,
+        limit: usize,
+        owner: Option<&str>,
+    ) -> Result<EventPage, StoreError> {
+        let limit = within(limit);
+        let stream = Stream { feed, owner: owner.map(Into::into) };
+        match self.inner.memory.events(from, limit, |event| stream.has(event)) {
+            FeedPart::Memory { events, next } => Ok(EventPage { events, next }),
+            FeedPart::Files { until } => {
+                self.reading(move |inner| inner.events(&stream, from..until, limit)).await
+            }
+        }
+    }
+
+    /// The first `limit` receipts from `from` on that no message had when they came.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub async fn unmatched(
+        &self,
+        from: Position,
+        limit: usize,
+    ) -> Result<Vec<Unmatched>, StoreError> {
+        let limit = within(limit);
+        self.reading(move |inner| {
+            let mut found: Vec<Unmatched> = Vec::new();
+            for day in inner.files.days() {
+                if found.len() >= limit {
+                    break;
+                }
+                let more = inner.files.read(day, |file| file.unmatched(from, limit))?;
+                found.extend(more.unwrap_or_default());
+            }
+            found.sort_by_key(|receipt| receipt.position);
+            found.truncate(limit);
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Reads on a thread that may wait for the disk; not too many at a time.
+    async fn reading<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let permit = Arc::clone(&self.inner.permits).acquire_owned().await;
+        let permit = permit.map_err(|_closed| StoreError::Closed)?;
+        let inner = Arc::clone(&self.inner);
+        let done = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            read(&inner)
+        });
+        done.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+const fn within(limit: usize) -> usize {
+    if limit == 0 || limit > MOST_RESULTS { MOST_RESULTS } else { limit }
+}
+
+impl SearchCursor {
+    fn of(message: &Message) -> Self {
+        Self { day: Day::of_message(message.id), position: message.position }
+    }
+}
+
+impl fmt::Display for SearchCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}", self.day.0, self.position.0)
+    }
+}
+
+/// Why a text is not a cursor of a search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected a cursor as an earlier answer gave it")]
+pub struct ParseCursorError;
+
+impl FromStr for SearchCursor {
+    type Err = ParseCursorError;
+
+    fn from_str(text: &str) -> Result<Self, ParseCursorError> {
+        let (day, position) = text.split_once('-').ok_or(ParseCursorError)?;
+        let day = u32::from_str_radix(day, 16).map_err(|_| ParseCursorError)?;
+        let position = u64::from_str_radix(position, 16).map_err(|_| ParseCursorError)?;
+        Ok(Self { day: Day(day), position: Position(position) })
+    }
+}
+
+/// Whose events, and which.
+#[derive(Clone, Debug)]
+struct Stream {
+    feed: Feed,
+    owner: Option<Box<str>>,
+}
+
+impl Stream {
+    fn has(&self, event: &Event) -> bool {
+        let inbound = event.kind == EventKind::InboundReceived;
+        self.takes(&event.key, inbound)
+    }
+
+    fn takes(&self, key: &str, inbound: bool) -> bool {
+        (inbound || self.feed == Feed::All)
+            && self.owner.as_deref().is_none_or(|owner| owner == key)
+    }
+}
+
+impl Inner {
+    /// The first `limit` events of `stream` in `range`, all of which is on disk.
+    fn events(
+        &self,
+        stream: &Stream,
+        range: std::ops::Range<Position>,
+        limit: usize,
+    ) -> Result<EventPage, StoreError> {
+        let mut days = self.files.extents();
+        days.retain(|(_, extent)| extent.last >= range.start && extent.first < range.end);
+        days.sort_by_key(|(_, extent)| extent.first);
+        let mut events: Vec<Event> = Vec::new();
+        for (day, extent) in days {
+            if events.get(limit - 1).is_some_and(|last| last.position < extent.first) {
+                break;
+            }
+            let read = |file: &DayFile| events_of_day(file, stream, &range, limit);
+            events.extend(self.files.read(day, read)?.unwrap_or_default());
+            events.sort_by_key(|event| event.position);
+            events.truncate(limit);
+        }
+        let next = match events.last() {
+            Some(last) if events.len() >= limit => last.cursor(),
+            _ => range.end.max(range.start),
+        };
+        Ok(EventPage { events: events.into_iter().map(Arc::new).collect(), next })
+    }
+
+    /// Memory first, then the files, the latest first: what is written meanwhile is in one of them.
+    fn search(&self, wanted: &Wanted) -> Result<Found, StoreError> {
+        let mut found = self.in_memory(wanted);
+        let mut looked_at = 0;
+        let mut stopped = None;
+        let mut on_disk = 0;
+        for day in self.files.days().into_iter().rev().filter(|day| wanted.may_be_in(*day)) {
+            let before = match wanted.search.cursor {
+                Some(cursor) if cursor.day == day => cursor.position,
+                _ => Position(u64::MAX),
+            };
+            let mut hunt =
+                Hunt { wanted, before, found: Vec::new(), on_disk, looked_at, last: before };
+            self.files.read(day, |file| hunt.run(file))?;
+            let Hunt { found: more, last, .. } = hunt;
+            (on_disk, looked_at) = (hunt.on_disk, hunt.looked_at);
+            found.extend(more.into_iter().filter_map(|message| self.latest(wanted, message)));
+            if on_disk > wanted.limit || looked_at >= MOST_LOOKED_AT {
+                stopped = Some(SearchCursor { day, position: last });
+                break;
+            }
+        }
+        Ok(wanted.page(found, stopped))
+    }
+
+    fn in_memory(&self, wanted: &Wanted) -> Vec<Message> {
+        let live = self.memory.live.iter();
+        live.filter(|live| wanted.is(&live.message)).map(|live| live.message.clone()).collect()
+    }
+
+    /// The message as it is now, when it still is what was wanted.
+    fn latest(&self, wanted: &Wanted, stored: Message) -> Option<Message> {
+        match self.memory.live.get(&stored.id) {
+            Some(live) => wanted.is(&live.message).then(|| live.message.clone()),
+            None => Some(stored),
+        }
+    }
+}
+
+/// The most rows that one search looks at on disk.
+const MOST_LOOKED_AT: usize = 100_000;
+
+fn events_of_day(
+    file: &DayFile,
+    stream: &Stream,
+    range: &std::ops::Range<Position>,
+    limit: usize,
+) -> Result<Vec<Event>, StoreError> {
+    let mut events = Vec::new();
+    for (key, inbound) in file.streams()? {
+        if stream.takes(&key, inbound) {
+            events.extend(file.events((&key, inbound), range.start, range.end, limit)?);
+        }
+    }
+    Ok(events)
+}
+
+/// A search as it is carried out.
+#[derive(Debug)]
+struct Wanted {
+    search: Search,
+    owner: Option<Box<str>>,
+    limit: usize,
+    /// The term that fewest messages have.
+    term: Option<i64>,
+}
+
+impl Wanted {
+    fn new(mut search: Search, owner: Option<&str>, numbers: &NumberKeeper) -> Self {
+        let kept = search.to.map(|to| numbers.keep(to.strip_prefix('+').unwrap_or(&to)));
+        search.to = kept.map(Into::into);
+        let term = [
+            (Field::CarrierMessageId, &search.carrier_message_id),
+            (Field::ClientRef, &search.client_ref),
+            (Field::To, &search.to),
+            (Field::Campaign, &search.campaign),
+        ];
+        let term = term
+            .into_iter()
+            .find_map(|(field, value)| value.as_ref().map(|value| term::hash(field, value)))
+            .or_else(|| search.state.and_then(term::state));
+        Self { limit: within(search.limit), search, owner: owner.map(Into::into), term }
+    }
+
+    fn may_be_in(&self, day: Day) -> bool {
+        // Ids carry milliseconds and times microseconds: a day's last message may seem to lie in
+        // the next one, and no further.
+        self.search.cursor.is_none_or(|cursor| day <= cursor.day)
+            && self.search.since.is_none_or(|since| Day(day.0.saturating_add(1)) >= Day::of(since))
+            && self.search.until.is_none_or(|until| day <= Day::of(until))
+    }
+
+    fn is(&self, message: &Message) -> bool {
+        let Search { to, client_ref, campaign, carrier_message_id, .. } = &self.search;
+        let Search { state, carrier, since, until, cursor, .. } = &self.search;
+        let same = |wanted: &Option<String>, found: Option<&str>| {
+            wanted.as_deref().is_none_or(|wanted| found == Some(wanted))
+        };
+        self.owner.as_deref().is_none_or(|owner| *message.key == *owner)
+            && same(to, Some(&message.to))
+            && same(client_ref, message.client_ref.as_deref())
+            && same(campaign, message.campaign.as_deref())
+            && same(carrier, Some(&message.carrier))
+            && carrier_message_id
+                .as_deref()
+                .is_none_or(|wanted| term::carrier_ids(message).any(|id| id == wanted))
+            && state.is_none_or(|state| message.state == state)
+            && since.is_none_or(|since| message.created_at >= since)
+            && until.is_none_or(|until| message.created_at < until)
+            && cursor.is_none_or(|cursor| SearchCursor::of(message) < cursor)
+    }
+
+    /// One page of what was found, when the search `stopped` before it had seen all.
+    fn page(&self, mut found: Vec<Message>, stopped: Option<SearchCursor>) -> Found {
+        found.retain(|message| stopped.is_none_or(|stopped| SearchCursor::of(message) >= stopped));
+        found.sort_by_key(|message| std::cmp::Reverse(SearchCursor::of(message)));
+        found.dedup_by_key(|message| message.id);
+        let more = found.len() > self.limit;
+        found.truncate(self.limit);
+        let last = found.last().filter(|_| more).map(SearchCursor::of);
+        Found { messages: found, next: last.or(stopped) }
+    }
+}
+
+/// A search in one day's file.
+struct Hunt<'a> {
+    wanted: &'a Wanted,
+    before: Position,
+    found: Vec<Message>,
+    /// How many were found in this and later days.
+    on_disk: usize,
+    looked_at: usize,
+    /// The oldest row that was looked at.
+    last: Position,
+}
+
+impl Hunt<'_> {
+    fn run(&mut self, file: &DayFile) -> Result<(), StoreError> {
+        if let Some(until) = self.wanted.search.until {
+            // Ids rise with time and positions nearly so: a minute's grace is plenty.
+            let above = file.above(until + std::time::Duration::from_secs(60))?;
+            self.before = self.before.min(above);
+        }
+        match self.wanted.term {
+            Some(hash) => self.by_term(file, hash),
+            None => file.scan(self.before, |row| self.look(row)),
+        }
+    }
+
+    fn by_term(&mut self, file: &DayFile, hash: i64) -> Result<(), StoreError> {
+        let Some(extent) = file.message_extent()? else { return Ok(()) };
+        let newest = term::bucket(extent.last.min(self.before));
+        for bucket in (term::bucket(extent.first)..=newest).rev() {
+            for position in file.listed(bucket, hash, self.before)? {
+                let Some(message) = file.message_at(position)? else { continue };
+                if self.take(position, Some(message)) == Go::Stop {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, row: &ScannedRow<'_, '_>) -> Result<Go, StoreError> {
+        let position = row.position()?;
+        let Search { state, carrier, since, .. } = &self.wanted.search;
+        let since = since.map(|since| since - std::time::Duration::from_secs(60));
+        if since.is_some_and(|since| row.created().is_ok_and(|created| created < since)) {
+            return Ok(Go::Stop);
+        }
+        let columns = [
+            (TextColumn::Key, self.wanted.owner.as_deref()),
+            (TextColumn::State, state.map(State::as_str)),
+            (TextColumn::Carrier, carrier.as_deref()),
+        ];
+        for (column, wanted) in columns {
+            if let Some(wanted) = wanted
+                && !row.is(column, wanted)?
+            {
+                return Ok(self.take(position, None));
+            }
+        }
+        let message = row.message()?;
+        Ok(self.take(position, Some(message)))
+    }
+
+    fn take(&mut self, position: Position, message: Option<Message>) -> Go {
+        self.last = position;
+        self.looked_at += 1;
+        if let Some(message) = message.filter(|message| self.wanted.is(message)) {
+            self.found.push(message);
+            self.on_disk += 1;
+        }
+        let enough = self.on_disk > self.wanted.limit || self.looked_at >= MOST_LOOKED_AT;
+        if enough { Go::Stop } else { Go::On }
+    }
+}

@@ -1,0 +1,382 @@
+//! The one writer of the archive: follows the journal, applies, writes behind.
+
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::archive::Config;
+use crate::archive::Event;
+use crate::archive::Projection;
+use crate::archive::StoreError;
+use crate::archive::Unmatched;
+use crate::archive::day::Changes;
+use crate::archive::day::Day;
+use crate::archive::day::DayFile;
+use crate::archive::day::Extent;
+use crate::archive::day::Pending;
+use crate::archive::files::Files;
+use crate::archive::mark::MarkFile;
+use crate::archive::memory::Live;
+use crate::archive::memory::Memory;
+use crate::message::MessageId;
+use crate::message::Position;
+use crate::message::Record;
+use crate::time::Time;
+
+/// Applies records, in order, and writes what they change to the day files.
+///
+/// # Exactly once
+///
+/// A message's row holds the position of the last record in it, and a record is applied to a
+/// message only when it lies behind that. Messages are written when they have ended or after a
+/// while, so the mark says from where on records must be read again after a crash: from the first
+/// that changed a message which was not written since. An event is written before, or in one
+/// transaction with, the row that has its record: the row of a message lies in the file of its
+/// creation, its events in that file or a later one, and later files are written first. So a
+/// record that is read again either finds the row behind it, and its event on disk too, or finds
+/// the row as it was, and makes the same event at the same position again.
+#[derive(Debug)]
+pub struct Tailer {
+    dir: PathBuf,
+    mark: MarkFile,
+    memory: Arc<Memory>,
+    files: Arc<Files>,
+    projection: Projection,
+    days: BTreeMap<Day, DayFile>,
+    /// Messages that changed since they were last written, in the order of `since`.
+    dirty: VecDeque<Dirty>,
+    /// Messages that are in memory only to be found quickly, the oldest first.
+    clean: VecDeque<MessageId>,
+    events: Vec<Arc<Event>>,
+    unmatched: Vec<Unmatched>,
+    /// Records that begin below are applied.
+    applied: Position,
+    /// Records below may have been applied before a restart.
+    replayed_until: Position,
+    flushed_at: Time,
+    retained_on: Option<Day>,
+    flush_every: Duration,
+    write_live_after: Duration,
+    pending_messages: usize,
+    pending_events: usize,
+    keep_days: u32,
+    strays: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Dirty {
+    id: MessageId,
+    /// The first record that is not in the message's row.
+    since: Position,
+    /// When that was applied.
+    at: Time,
+}
+
+/// The parts of a [`Tailer`] that [`super::open`] makes.
+pub(super) struct Parts {
+    pub(super) mark: MarkFile,
+    pub(super) memory: Arc<Memory>,
+    pub(super) files: Arc<Files>,
+    pub(super) projection: Projection,
+    pub(super) replayed_until: Position,
+}
+
+impl Tailer {
+    pub(super) fn new(parts: Parts, config: &Config) -> Self {
+        Self {
+            dir: config.dir.clone(),
+            applied: parts.mark.low(),
+            mark: parts.mark,
+            memory: parts.memory,
+            files: parts.files,
+            projection: parts.projection,
+            replayed_until: parts.replayed_until,
+            days: BTreeMap::new(),
+            dirty: VecDeque::new(),
+            clean: VecDeque::new(),
+            events: Vec::new(),
+            unmatched: Vec::new(),
+            flushed_at: Time::ZERO,
+            retained_on: None,
+            flush_every: *config.flush_every,
+            write_live_after: *config.write_live_after,
+            pending_messages: config.pending_messages,
+            pending_events: config.recent_events,
+            keep_days: config.keep_days,
+            strays: 0,
+        }
+    }
+
+    /// Where to go on reading the journal.
+    pub const fn applied(&self) -> Position {
+        self.applied
+    }
+
+    /// How many records were about messages that the archive does not have.
+    pub const fn strays(&self) -> u64 {
+        self.strays
+    }
+
+    /// Applies the record at `position`; the next one begins at `next`.
+    ///
+    /// Readers see it after [`Self::publish`].
+    ///
+    /// # Errors
+    /// A message could not be read from its file. Nothing has changed: give the same record again.
+    pub fn apply(
+        &mut self,
+        now: Time,
+        position: Position,
+        next: Position,
+        record: &Record,
+    ) -> Result<(), StoreError> {
+        match record {
+            Record::Inbound(_) | Record::InboundWhole { .. } => {
+                if let Some(event) = self.projection.inbound(position, record) {
+                    self.keep(event);
+                }
+            }
+            Record::Orphan { at, carrier, receipt } => self.unmatched.push(Unmatched {
+                position,
+                at: *at,
+                carrier: carrier.clone(),
+                receipt: self.projection.receipt(receipt),
+            }),
+            Record::OrphanDropped { .. } | Record::CarriedIdempotency { .. } => {}
+            Record::Accepted(_) | Record::Carried(_) | Record::CarriedFinished { .. } => {
+                self.begin(now, position, record)?;
+            }
+            _ => self.change(now, position, record)?,
+        }
+        self.applied = next;
+        Ok(())
+    }
+
+    fn begin(&mut self, now: Time, position: Position, record: &Record) -> Result<(), StoreError> {
+        let Some(id) = record.message_id() else { return Ok(()) };
+        // What was carried on was in the archive before; what was accepted was not, unless it is
+        // read again.
+        let may_exist = !matches!(record, Record::Accepted(_)) || position < self.replayed_until;
+        if self.memory.live.contains_key(&id) || (may_exist && self.load(id)?.is_some()) {
+            return Ok(());
+        }
+        let Some(message) = self.projection.begin(position, record) else { return Ok(()) };
+        if let Some(event) = self.projection.begun(&message, record) {
+            self.keep(event);
+        }
+        self.memory.live.insert(id, Live { message, stored: false, dirty: true });
+        self.dirty.push_back(Dirty { id, since: position, at: now });
+        self.memory.wake(id);
+        Ok(())
+    }
+
+    fn change(&mut self, now: Time, position: Position, record: &Record) -> Result<(), StoreError> {
+        let Some(id) = record.message_id() else { return Ok(()) };
+        if !self.memory.live.contains_key(&id) {
+            let Some(message) = self.load(id)? else {
+                self.strays += 1;
+                return Ok(());
+            };
+            self.memory.live.insert(id, Live { message, stored: true, dirty: false });
+            self.clean.push_back(id);
+        }
+        let Some(mut live) = self.memory.live.get_mut(&id) else { return Ok(()) };
+        if live.message.updated >= position {
+            return Ok(());
+        }
+        let event = self.projection.apply(&mut live.message, position, record);
+        if live.message.updated == position && !live.dirty {
+            live.dirty = true;
+            self.dirty.push_back(Dirty { id, since: position, at: now });
+        }
+        drop(live);
+        if let Some(event) = event {
+            self.keep(event);
+        }
+        self.memory.wake(id);
+        Ok(())
+    }
+
+    fn keep(&mut self, event: Event) {
+        let event = Arc::new(event);
+        self.memory.remember(&event);
+        self.events.push(event);
+    }
+
+    fn load(&mut self, id: MessageId) -> Result<Option<crate::archive::Message>, StoreError> {
+        let day = Day::of_message(id);
+        if !self.days.contains_key(&day) {
+            if !self.files.has(day) {
+                return Ok(None);
+            }
+            self.days.insert(day, DayFile::create(&self.dir, day)?);
+        }
+        self.days.get(&day).map_or(Ok(None), |file| file.message(id))
+    }
+
+    /// Goes on at `position`: what lies before it cannot be read any more.
+    pub fn skip_to(&mut self, position: Position) {
+        self.applied = self.applied.max(position);
+    }
+
+    /// Whether so much waits that it should be written before more is applied.
+    pub fn is_crowded(&self) -> bool {
+        self.dirty.len() >= self.pending_messages
+            || self.events.len() >= self.pending_events
+            || self.unmatched.len() >= self.pending_events
+    }
+
+    /// Whether anything waits to be written.
+    pub fn has_pending(&self) -> bool {
+        !(self.dirty.is_empty() && self.events.is_empty() && self.unmatched.is_empty())
+            || self.mark.low() < self.applied
+    }
+
+    /// Lets readers see what was applied.
+    pub fn publish(&self) {
+        self.memory.publish_applied(self.applied);
+    }
+
+    /// When [`Self::flush`] is due; at once when much waits.
+    pub fn flush_due(&self) -> Time {
+        if self.is_crowded() { Time::ZERO } else { self.flushed_at + self.flush_every }
+    }
+
+    /// Writes messages that have ended or changed a while ago, and all events; then moves the mark.
+    ///
+    /// # Errors
+    /// A file could not be written. What waits still waits: try again.
+    pub fn flush(&mut self, now: Time) -> Result<(), StoreError> {
+        let crowded = self.dirty.len() >= self.pending_messages;
+        self.flush_if(now, |dirty, after, terminal| {
+            crowded || terminal || now.since(dirty.at) >= after
+        })
+    }
+
+    /// Writes everything: the mark is then at the applied end.
+    ///
+    /// # Errors
+    /// As [`Self::flush`].
+    pub fn flush_all(&mut self, now: Time) -> Result<(), StoreError> {
+        self.flush_if(now, |_, _, _| true)
+    }
+
+    fn flush_if(
+        &mut self,
+        now: Time,
+        due: impl Fn(&Dirty, Duration, bool) -> bool,
+    ) -> Result<(), StoreError> {
+        self.flushed_at = now;
+        let mut stay = VecDeque::new();
+        let mut go = Vec::new();
+        for dirty in &self.dirty {
+            let Some(live) = self.memory.live.get(&dirty.id) else { continue };
+            if due(dirty, self.write_live_after, live.message.state.is_terminal()) {
+                go.push(Pending { message: live.message.clone(), stored: live.stored });
+            } else {
+                stay.push_back(*dirty);
+            }
+        }
+        let low = stay.front().map_or(self.applied, |dirty| dirty.since);
+        let written: Vec<_> =
+            go.iter().map(|p| (p.message.id, p.message.state.is_terminal())).collect();
+        self.write(go)?;
+        self.mark.set(low)?;
+        self.events.clear();
+        self.unmatched.clear();
+        self.dirty = stay;
+        self.settle(&written);
+        self.memory.flushed(self.applied);
+        self.memory.publish_passed(low);
+        if self.retained_on != Some(Day::of(now)) {
+            self.retained_on = Some(Day::of(now));
+            if let Err(error) = self.retain(now) {
+                tracing::warn!(%error, "old day files stay until tomorrow");
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes to each day's file, the latest day first.
+    fn write(&mut self, messages: Vec<Pending>) -> Result<(), StoreError> {
+        let mut changes: BTreeMap<Day, Changes> = BTreeMap::new();
+        for pending in messages {
+            let day = Day::of_message(pending.message.id);
+            changes.entry(day).or_default().messages.push(pending);
+        }
+        for event in &self.events {
+            // Never in an earlier file than its message's row, whatever the clocks said.
+            let day = Day::of(event.at).max(Day::of_message(event.message_id()));
+            changes.entry(day).or_default().events.push(Arc::clone(event));
+        }
+        for receipt in &self.unmatched {
+            changes.entry(Day::of(receipt.at)).or_default().unmatched.push(receipt.clone());
+        }
+        for (day, changes) in changes.iter().rev() {
+            if !self.days.contains_key(day) {
+                self.days.insert(*day, DayFile::create(&self.dir, *day)?);
+            }
+            if let Some(file) = self.days.get_mut(day) {
+                file.write(changes)?;
+            }
+            let extent = changes
+                .events
+                .iter()
+                .fold(None, |extent, event| Some(Extent::with(extent, event.position)));
+            self.files.wrote(*day, extent);
+        }
+        self.close_idle(&changes.keys().copied().collect());
+        Ok(())
+    }
+
+    /// Keeps a few files open besides those just written.
+    fn close_idle(&mut self, busy: &HashSet<Day>) {
+        while self.days.len() > OPEN_FILES.max(busy.len()) {
+            let idle = self.days.keys().find(|day| !busy.contains(day)).copied();
+            let Some(idle) = idle else { break };
+            self.days.remove(&idle);
+        }
+    }
+
+    /// Drops from memory what has ended and is written, and keeps the rest for a while.
+    fn settle(&mut self, written: &[(MessageId, bool)]) {
+        for (id, ended) in written {
+            if *ended {
+                self.memory.live.remove(id);
+            } else {
+                if let Some(mut live) = self.memory.live.get_mut(id) {
+                    live.dirty = false;
+                    live.stored = true;
+                }
+                self.clean.push_back(*id);
+            }
+        }
+        while self.clean.len() > self.pending_messages {
+            let Some(id) = self.clean.pop_front() else { break };
+            self.memory.live.remove_if(&id, |_, live| !live.dirty);
+        }
+    }
+
+    /// Deletes the files of days that need not be kept any longer.
+    fn retain(&mut self, now: Time) -> Result<(), StoreError> {
+        let oldest = Day(Day::of(now).0.saturating_sub(self.keep_days));
+        for day in self.files.days().into_iter().filter(|day| *day < oldest) {
+            let open = match self.days.remove(&day) {
+                Some(file) => file.has_open(now)?,
+                None => DayFile::open(&self.dir, day)?.map_or(Ok(false), |f| f.has_open(now))?,
+            };
+            if open {
+                tracing::info!(%day, "day file kept: messages in it have not ended");
+            } else {
+                self.files.delete(day)?;
+                tracing::info!(%day, "day file deleted");
+            }
+        }
+        Ok(())
+    }
+}
+
+const OPEN_FILES: usize = 4;
