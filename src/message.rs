@@ -227,6 +227,8 @@ pub enum Reason {
     Cancelled,
     /// An operator withdrew it.
     CancelledByOperator,
+    /// The carrier took it, and no receipt was asked for.
+    NoReceiptWanted,
 }
 
 impl Reason {
@@ -255,6 +257,7 @@ impl Reason {
             Self::Ttl => "ttl",
             Self::Cancelled => "cancelled",
             Self::CancelledByOperator => "cancelled_by_operator",
+            Self::NoReceiptWanted => "no_receipt_wanted",
         }
     }
 

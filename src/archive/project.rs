@@ -89,7 +89,7 @@ impl Projection {
         message.updated = position;
         message.push(position, at, step);
         let fallback = match record {
-            Record::Requeued { decision: Decision::Fallback { from, to, rule }, .. } => {
+            Record::Requeued { decision: Decision::Fallback { from, to, rule, .. }, .. } => {
                 Some(FallbackStep { from: from.clone(), to: to.clone(), rule: rule.clone() })
             }
             _ => None,

@@ -36,7 +36,9 @@ pub enum Record {
         reference: u16,
         /// How many segments the attempt has in all.
         total: u8,
-        /// Those that are sent now: all of them at first, only the missing ones in a retry.
+        /// Those that leave together now: all of them when the window has room, only the missing
+        /// ones in a retry. An attempt that trickles through a small window has several of these
+        /// records, with one reference.
         segments: SegmentSet,
         /// What the message waited for before this.
         waited: Waited,
@@ -247,6 +249,8 @@ pub struct Answer {
     pub status: CommandStatus,
     /// The carrier's id for it, in the answer's own form; empty when it gave none.
     pub carrier_message_id: Box<str>,
+    /// The `delivery_failure_reason` TLV, when there was one.
+    pub failure_reason: Option<u8>,
 }
 
 /// Why a `submit_sm` has no answer.
@@ -258,6 +262,8 @@ pub enum UnansweredCause {
     LinkLost,
     /// The gateway stopped before an answer was recorded.
     Restart,
+    /// It never left us: it is known that the carrier does not hold it.
+    Unsent,
 }
 
 /// A receipt as it is kept: without the text of the message.
@@ -297,6 +303,8 @@ pub enum Decision {
         to: Box<str>,
         /// The rule of the route, in words for the timeline.
         rule: Box<str>,
+        /// Whether the carrier that it leaves may still deliver it.
+        uncertain: bool,
     },
 }
 
@@ -386,6 +394,8 @@ pub struct CarriedSegment {
     pub carrier_message_id: Box<str>,
     /// 0 to send, 1 being sent, 2 taken, 3 refused, 4 unknown, 5 delivered, 6 failed by receipt.
     pub standing: u8,
+    /// What it was refused with.
+    pub status: Option<CommandStatus>,
 }
 
 /// Why octets are not a record.
@@ -471,6 +481,7 @@ mod tests {
                 sequence_number: 77,
                 status: CommandStatus::ESME_RTHROTTLED,
                 carrier_message_id: "".into(),
+                failure_reason: None,
             },
             state: State::Submitting,
         };
