@@ -22,13 +22,12 @@ use crate::pdu::field::Cx;
 use crate::pdu::field::Fault;
 use crate::pdu::field::Field;
 use crate::pdu::field::Out;
-use crate::pdu::field::Read;
 use crate::pdu::field::Unwritable;
 use crate::pdu::field::within;
 
 /// A body's octets: what `body!` makes of its rows.
 trait Layout: Sized {
-    fn read<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Read<'a, Self>;
+    fn read<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Result<Self, nom::Err<Fault>>;
     fn write(&self, out: &mut Out<'_>) -> Result<(), Unwritable>;
 }
 
@@ -48,9 +47,11 @@ macro_rules! body {
         }
 
         impl Layout for $name {
-            fn read<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Read<'a, Self> {
+            #[inline]
+            fn read<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Result<Self, nom::Err<Fault>> {
                 $(let (input, $field) = within(stringify!($field), Field::read(cx, input))?;)*
-                Ok((input, Self { $($field),* }))
+                debug_assert!(input.is_empty(), "the last row takes the rest");
+                Ok(Self { $($field),* })
             }
 
             fn write(&self, out: &mut Out<'_>) -> Result<(), Unwritable> {
@@ -93,14 +94,14 @@ macro_rules! bodies {
             }
 
             /// Reads all octets behind the header.
+            #[inline]
             pub(crate) fn read<'a>(
                 cx: &Cx<'a>,
                 command_id: CommandId,
                 input: &'a [u8],
-            ) -> Result<Self, nom::Err<Fault<'a>>> {
+            ) -> Result<Self, nom::Err<Fault>> {
                 match command_id {
-                    $(CommandId::$id => <$layout as Layout>::read(cx, input)
-                        .map(|(_, body)| Self::$variant(body)),)*
+                    $(CommandId::$id => <$layout as Layout>::read(cx, input).map(Self::$variant),)*
                     CommandId::ENQUIRE_LINK => no_body(cx, input).map(|()| Self::EnquireLink),
                     CommandId::UNBIND => no_body(cx, input).map(|()| Self::Unbind),
                     command_id => Ok(Self::Unknown { command_id, octets: Opaque(cx.view(input)) }),
@@ -516,8 +517,8 @@ body! {
 
 /// The TLVs that SMPP 5.0 lets any response carry (`congestion_state`) behind no other field.
 impl Layout for Tlvs {
-    fn read<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Read<'a, Self> {
-        within("tlvs", Field::read(cx, input))
+    fn read<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Result<Self, nom::Err<Fault>> {
+        within("tlvs", Field::read(cx, input)).map(|(_, tlvs)| tlvs)
     }
 
     fn write(&self, out: &mut Out<'_>) -> Result<(), Unwritable> {
@@ -526,7 +527,7 @@ impl Layout for Tlvs {
 }
 
 /// The body of a PDU that has none: octets there are skipped.
-fn no_body<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Result<(), nom::Err<Fault<'a>>> {
+fn no_body<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Result<(), nom::Err<Fault>> {
     if input.is_empty() || cx.leniency == Leniency::Lenient {
         return Ok(());
     }

@@ -23,6 +23,7 @@ use crate::pdu::Why;
 use crate::pdu::field::Cx;
 use crate::pdu::field::Fault;
 use crate::pdu::field::Out;
+use crate::pdu::field::Place;
 use crate::pdu::field::TooMany;
 use crate::pdu::field::Unwritable;
 
@@ -166,40 +167,34 @@ fn body(frame: &Bytes, header: Header, leniency: Leniency) -> Result<Pdu, Decode
     let Header { command_id, command_status, sequence_number } = header;
     let cx = Cx { frame, leniency, response: command_id.is_response() };
     let input = frame.get(HEADER..).unwrap_or_default();
-    let body = match Body::read(&cx, command_id, input) {
-        // Beside an error the body means nothing (SMPP 5.0 §3.2.1.3).
-        Err(_)
-            if leniency == Leniency::Lenient
-                && cx.response
-                && command_status != CommandStatus::ESME_ROK =>
-        {
-            Body::read(&cx, command_id, &[])
-        }
-        read => read,
-    };
-    match body {
+    match Body::read(&cx, command_id, input) {
         Ok(body) => Ok(Pdu { command_status, sequence_number, body }),
-        Err(error) => Err(placed(frame, command_id, &error)),
+        Err(fault) => salvage(&cx, header, fault),
     }
 }
 
-/// The error for `fault`, which points into `frame`.
+/// Beside an error a response's body means nothing (SMPP 5.0 §3.2.1.3), so it may be anything.
 #[cold]
-fn placed(frame: &Bytes, command_id: CommandId, fault: &nom::Err<Fault<'_>>) -> DecodeError {
-    match fault {
-        nom::Err::Error(fault) | nom::Err::Failure(fault) => DecodeError {
-            command_id,
-            field: fault.field,
-            offset: frame.len() - fault.input.len(),
-            why: fault.why,
-        },
-        nom::Err::Incomplete(_) => DecodeError {
-            command_id,
-            field: "header",
-            offset: HEADER,
-            why: Why::Cut { left: frame.len() },
-        },
+fn salvage(cx: &Cx<'_>, header: Header, fault: nom::Err<Fault>) -> Result<Pdu, DecodeError> {
+    let Header { command_id, command_status, sequence_number } = header;
+    let refused = cx.response && command_status != CommandStatus::ESME_ROK;
+    if refused
+        && cx.leniency == Leniency::Lenient
+        && let Ok(body) = Body::read(cx, command_id, &[])
+    {
+        return Ok(Pdu { command_status, sequence_number, body });
     }
+    Err(placed(cx.frame, command_id, fault))
+}
+
+/// The error for a fault in `frame`.
+fn placed(frame: &Bytes, command_id: CommandId, fault: nom::Err<Fault>) -> DecodeError {
+    let Place { left, field, why } = match fault {
+        nom::Err::Error(fault) | nom::Err::Failure(fault) => fault.place(),
+        // Frames are whole, so no parser asks for more.
+        nom::Err::Incomplete(_) => Place { left: 0, field: "body", why: Why::Cut { left: 0 } },
+    };
+    DecodeError { command_id, field, offset: frame.len() - left, why }
 }
 
 fn write(pdu: &Pdu, out: &mut BytesMut) -> Result<(), EncodeError> {

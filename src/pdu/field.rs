@@ -41,7 +41,7 @@ pub(crate) trait Field: Sized {
 }
 
 /// What reading a field gives: the octets behind it and the value.
-pub(crate) type Read<'a, T> = IResult<&'a [u8], T, Fault<'a>>;
+pub(crate) type Read<'a, T> = IResult<&'a [u8], T, Fault>;
 
 /// What a reader of fields must know besides the octets.
 pub(crate) struct Cx<'a> {
@@ -65,26 +65,44 @@ impl Cx<'_> {
     }
 }
 
-/// Where reading stopped, and why.
+/// Where reading stopped, and why. Boxed, since a result as large as this would cost every field.
 #[derive(Debug)]
-pub(crate) struct Fault<'a> {
-    /// The field and what stands behind it.
-    pub(crate) input: &'a [u8],
+pub(crate) struct Fault(Box<Place>);
+
+/// The inside of a [`Fault`].
+#[derive(Debug)]
+pub(crate) struct Place {
+    /// Octets from the field to the end of the PDU.
+    pub(crate) left: usize,
     /// The field by its SMPP name, or the part of it, or empty.
     pub(crate) field: &'static str,
     /// What is wrong.
     pub(crate) why: Why,
 }
 
-impl<'a> Fault<'a> {
-    /// A fault that ends the reading of the PDU.
-    pub(crate) fn new(input: &'a [u8], field: &'static str, why: Why) -> nom::Err<Self> {
-        nom::Err::Error(Self { input, field, why })
+impl Fault {
+    /// A fault in the field that `input` begins with; it ends the reading of the PDU.
+    #[cold]
+    pub(crate) fn new(input: &[u8], field: &'static str, why: Why) -> nom::Err<Self> {
+        nom::Err::Error(Self(Box::new(Place { left: input.len(), field, why })))
     }
 
-    /// The same fault, told as one in `row` of a body.
-    pub(crate) fn within(self, row: &'static str) -> Self {
-        let field = match (row, self.field) {
+    /// What it tells.
+    pub(crate) fn place(self) -> Place {
+        *self.0
+    }
+
+    /// The same fault, told as one in this part of a field.
+    #[cold]
+    fn part(mut self, part: &'static str) -> Self {
+        self.0.field = part;
+        self
+    }
+
+    /// The same fault, told as one in this row of a body.
+    #[cold]
+    fn within(mut self, row: &'static str) -> Self {
+        self.0.field = match (row, self.0.field) {
             (row, "") => row,
             ("source", "ton") => "source_addr_ton",
             ("source", "npi") => "source_addr_npi",
@@ -100,16 +118,17 @@ impl<'a> Fault<'a> {
             ("esme", "addr") => "esme_addr",
             (_, part) => part,
         };
-        Self { field, ..self }
+        self
     }
 }
 
-impl<'a> ParseError<&'a [u8]> for Fault<'a> {
-    fn from_error_kind(input: &'a [u8], _: ErrorKind) -> Self {
-        Self { input, field: "", why: Why::Cut { left: input.len() } }
+impl ParseError<&[u8]> for Fault {
+    #[cold]
+    fn from_error_kind(input: &[u8], _: ErrorKind) -> Self {
+        Self(Box::new(Place { left: input.len(), field: "", why: Why::Cut { left: input.len() } }))
     }
 
-    fn append(_: &'a [u8], _: ErrorKind, other: Self) -> Self {
+    fn append(_: &[u8], _: ErrorKind, other: Self) -> Self {
         other
     }
 }
@@ -167,6 +186,7 @@ impl<'a> Out<'a> {
 macro_rules! number_fields {
     ($($type:ty = $int:ident, $wrap:expr, $unwrap:expr;)*) => {$(
         impl Field for $type {
+            #[inline]
             fn read<'a>(_: &Cx<'a>, input: &'a [u8]) -> Read<'a, Self> {
                 $int.map($wrap).parse_complete(input)
             }
@@ -194,6 +214,7 @@ number_fields! {
 
 /// A response's field that is not there because the PDU ends before it.
 impl<T: Field> Field for Option<T> {
+    #[inline]
     fn read<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Read<'a, Self> {
         if input.is_empty() {
             return Ok((input, None));
@@ -234,6 +255,20 @@ impl<const N: usize> COctetString<N> {
             Some(at) => Err(LimitError::Nul { at }),
             None => Ok(Self(octets)),
         }
+    }
+
+    /// Text that stands in the program, without its NUL.
+    ///
+    /// # Panics
+    /// From `N` octets on, or for a NUL inside; in a constant already when compiling.
+    pub const fn from_static(octets: &'static [u8]) -> Self {
+        assert!(octets.len() < N, "longer than the field");
+        let mut rest = octets;
+        while let [octet, behind @ ..] = rest {
+            assert!(*octet != 0, "a NUL inside");
+            rest = behind;
+        }
+        Self(Bytes::from_static(octets))
     }
 
     /// The octets without the NUL.
@@ -283,6 +318,7 @@ impl<const N: usize> fmt::Debug for COctetString<N> {
 }
 
 impl<const N: usize> Field for COctetString<N> {
+    #[inline]
     fn read<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Read<'a, Self> {
         let (rest, octets) = take_till(|octet| octet == 0).parse_complete(input)?;
         let rest = match rest.split_first() {
@@ -339,6 +375,7 @@ impl<const N: usize> fmt::Debug for Address<N> {
 }
 
 impl<const N: usize> Field for Address<N> {
+    #[inline]
     fn read<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Read<'a, Self> {
         let (input, ton) = part("ton", Ton::read(cx, input))?;
         let (input, npi) = part("npi", Npi::read(cx, input))?;
@@ -407,12 +444,12 @@ impl fmt::Debug for ShortMessage {
 }
 
 impl Field for ShortMessage {
+    #[inline]
     fn read<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Read<'a, Self> {
         let (behind, len) = part("sm_length", be_u8.parse_complete(input))?;
-        let (rest, octets) =
-            take(len).parse_complete(behind).map_err(|_: nom::Err<Fault<'_>>| {
-                Fault::new(behind, "", Why::Length { len: len.into(), left: behind.len() })
-            })?;
+        let (rest, octets) = take(len).parse_complete(behind).map_err(|_: nom::Err<Fault>| {
+            Fault::new(behind, "", Why::Length { len: len.into(), left: behind.len() })
+        })?;
         Ok((rest, Self(cx.view(octets))))
     }
 
@@ -433,6 +470,7 @@ pub enum DestAddress {
 }
 
 impl Field for DestAddress {
+    #[inline]
     fn read<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Read<'a, Self> {
         let (behind, flag) = part("dest_flag", be_u8.parse_complete(input))?;
         match flag {
@@ -472,6 +510,7 @@ pub struct UnsuccessSme {
 }
 
 impl Field for UnsuccessSme {
+    #[inline]
     fn read<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Read<'a, Self> {
         let (input, destination) = within("destination", Address::read(cx, input))?;
         let (input, error_status_code) = part("error_status_code", CommandStatus::read(cx, input))?;
@@ -486,6 +525,7 @@ impl Field for UnsuccessSme {
 
 /// A list behind its count octet.
 impl<T: Field> Field for Vec<T> {
+    #[inline]
     fn read<'a>(cx: &Cx<'a>, input: &'a [u8]) -> Read<'a, Self> {
         let (mut input, count) = be_u8.parse_complete(input)?;
         let mut entries = Self::new();
@@ -504,11 +544,13 @@ impl<T: Field> Field for Vec<T> {
 }
 
 /// Names the part of a field that a fault is in.
+#[inline]
 fn part<'a, T>(name: &'static str, read: Read<'a, T>) -> Read<'a, T> {
-    read.map_err(|error| error.map(|fault| Fault { field: name, ..fault }))
+    read.map_err(|error| error.map(|fault| fault.part(name)))
 }
 
 /// Names the row of a body that a fault is in.
+#[inline]
 pub(crate) fn within<'a, T>(row: &'static str, read: Read<'a, T>) -> Read<'a, T> {
     read.map_err(|error| error.map(|fault| fault.within(row)))
 }

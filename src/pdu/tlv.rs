@@ -380,7 +380,7 @@ fn tlv<'a, E: ParseError<&'a [u8]>>(input: &'a [u8]) -> IResult<&'a [u8], Tlv<'a
 }
 
 /// Refuses a TLV of a length that its tag does not allow, when the reader is strict.
-fn check_length<'a>(cx: &Cx<'a>, input: &'a [u8], tlv: Tlv<'_>) -> Result<(), nom::Err<Fault<'a>>> {
+fn check_length<'a>(cx: &Cx<'a>, input: &'a [u8], tlv: Tlv<'_>) -> Result<(), nom::Err<Fault>> {
     let Lengths { min, max } = tlv.tag.lengths();
     let len = tlv.value.len();
     if cx.leniency == Leniency::Lenient || (min.into()..=max.into()).contains(&len) {
@@ -393,7 +393,7 @@ fn check_length<'a>(cx: &Cx<'a>, input: &'a [u8], tlv: Tlv<'_>) -> Result<(), no
 ///
 /// One to three octets are padding of some SMSCs, and a TLV that the PDU's end cuts off is only
 /// lost; but a message whose own text is cut off has not been received.
-fn check_tail<'a>(cx: &Cx<'a>, tail: &'a [u8]) -> Result<(), nom::Err<Fault<'a>>> {
+fn check_tail<'a>(cx: &Cx<'a>, tail: &'a [u8]) -> Result<(), nom::Err<Fault>> {
     let header = (be_u16::<_, Error<&[u8]>>, be_u16).parse_complete(tail);
     match (cx.leniency, header) {
         (Leniency::Lenient, Err(_)) => Ok(()),
