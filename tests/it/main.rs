@@ -10,6 +10,7 @@ mod journal;
 mod malformed;
 mod pdu_laws;
 mod pdu_vectors;
+mod receipt_vectors;
 mod session;
 mod smsc;
 mod text_vectors;
