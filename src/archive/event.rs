@@ -150,6 +150,8 @@ pub struct FallbackStep {
     pub to: Box<str>,
     /// The rule of the route that said so.
     pub rule: Box<str>,
+    /// Whether the carrier that it left may still deliver it.
+    pub uncertain: bool,
 }
 
 impl Event {

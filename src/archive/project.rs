@@ -28,6 +28,7 @@ use crate::message::Record;
 use crate::message::SegmentSet;
 use crate::message::State;
 use crate::message::Submission;
+use crate::message::UnansweredCause;
 use crate::pdu::CommandStatus;
 use crate::time::Time;
 
@@ -89,9 +90,14 @@ impl Projection {
         message.updated = position;
         message.push(position, at, step);
         let fallback = match record {
-            Record::Requeued { decision: Decision::Fallback { from, to, rule, .. }, .. } => {
-                Some(FallbackStep { from: from.clone(), to: to.clone(), rule: rule.clone() })
-            }
+            Record::Requeued {
+                decision: Decision::Fallback { from, to, rule, uncertain }, ..
+            } => Some(FallbackStep {
+                from: from.clone(),
+                to: to.clone(),
+                rule: rule.clone(),
+                uncertain: *uncertain,
+            }),
             _ => None,
         };
         Some(message.event(position, at, kind?, Some(before), fallback))
@@ -112,7 +118,11 @@ impl Projection {
             }
             Record::Unanswered { at, attempt, segments, cause, .. } => {
                 let (attempt, segments, cause) = (*attempt, *segments, *cause);
-                message.each(attempt, segments, |segment| segment.state = SegmentState::Unknown);
+                let state = match cause {
+                    UnansweredCause::Unsent => SegmentState::Waiting,
+                    _ => SegmentState::Unknown,
+                };
+                message.each(attempt, segments, |segment| segment.state = state);
                 Some((*at, None, Step::Unanswered { attempt, segments, cause }))
             }
             Record::Receipt { at, attempt, segment, receipt, .. } => {
@@ -418,6 +428,7 @@ impl Segment {
         Self {
             carrier_message_id: carried.carrier_message_id.clone(),
             state,
+            status: carried.status,
             ..Self::new(carried.attempt, carried.segment, &carried.carrier)
         }
     }
