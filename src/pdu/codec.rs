@@ -391,9 +391,11 @@ mod tests {
     use crate::pdu::DeliverSm;
     use crate::pdu::DestAddress;
     use crate::pdu::Npi;
+    use crate::pdu::QuerySm;
     use crate::pdu::QuerySmResp;
     use crate::pdu::ShortMessage;
     use crate::pdu::SubmitMulti;
+    use crate::pdu::SubmitMultiResp;
     use crate::pdu::SubmitSm;
     use crate::pdu::SubmitSmResp;
     use crate::pdu::Tag;
@@ -480,6 +482,109 @@ mod tests {
         let length = u8::try_from(encoded(&Pdu::request(7, body.clone())).len()).unwrap();
         let pdu = decode(cut(body, length - 1, |_| {})).unwrap();
         assert_eq!(pdu.body.tlvs(), Some(&kept));
+    }
+
+    fn strict(frame: &Bytes) -> String {
+        decode_with(frame, Leniency::Strict).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn only_the_strict_mind_what_can_be_understood() {
+        let length = 52;
+        let stray = cut(deliver_sm(), length + 3, |_| {});
+        assert_eq!(strict(&stray), "deliver_sm: tlvs followed by 3 stray octets at offset 52");
+        let tlv = cut(deliver_sm(), length + 6, |octets| {
+            octets[52..].copy_from_slice(&[4, 0x27, 0, 2, 9, 9]);
+        });
+        assert_eq!(strict(&tlv), "deliver_sm: message_state is 2 octets, expected 1 at offset 52");
+        for frame in [stray, tlv] {
+            let pdu = decode(frame).unwrap();
+            let Body::DeliverSm(sm) = pdu.body else { panic!("{pdu:?}") };
+            assert_eq!(sm.tlvs.get_u8(Tag::MESSAGE_STATE), None);
+            assert_eq!(sm.short_message.as_bytes(), b"hi");
+        }
+    }
+
+    #[test]
+    fn a_string_over_its_limit_is_kept_whole_unless_strict() {
+        let short = Body::QuerySm(QuerySm::default());
+        let long = cut(short, 41, |octets| octets[19..40].fill(b'1'));
+        let over = "query_sm: source_addr is 22 octets with its NUL, at most 21 at offset 19";
+        assert_eq!(strict(&long), over);
+        let pdu = decode(long.clone()).unwrap();
+        assert_eq!(encoded(&pdu), long);
+        let Body::QuerySm(sm) = pdu.body else { panic!("{pdu:?}") };
+        assert_eq!(sm.source.addr.as_bytes(), [b'1'; 21]);
+    }
+
+    #[test]
+    fn a_body_where_none_belongs_is_skipped_unless_strict() {
+        let padded = cut(Body::EnquireLink, 20, |_| {});
+        assert_eq!(decode(padded.clone()), Ok(Pdu::request(7, Body::EnquireLink)));
+        assert_eq!(strict(&padded), "enquire_link: header followed by 4 stray octets at offset 16");
+    }
+
+    /// A response of `body` behind a header.
+    fn answer(command_id: CommandId, status: u32, body: &[u8]) -> Bytes {
+        let length = u32::try_from(HEADER + body.len()).unwrap();
+        let header = [length, command_id.0, status, 7].map(u32::to_be_bytes).concat();
+        Bytes::from([&header, body].concat())
+    }
+
+    #[test]
+    fn an_id_without_its_nul_is_taken_unless_strict() {
+        let frame = answer(CommandId::SUBMIT_SM_RESP, 0, b"abc");
+        let why = "submit_sm_resp: message_id has no NUL in the 3 octets left at offset 16";
+        assert_eq!(strict(&frame), why);
+        assert_eq!(decode(frame).unwrap().message_id(), Some(&b"abc"[..]));
+    }
+
+    #[test]
+    fn beside_an_error_any_body_is_taken_unless_strict() {
+        let garbage = b"id\0\x03no list";
+        let refused = answer(CommandId::SUBMIT_MULTI_RESP, 0x14, garbage);
+        let pdu = decode(refused.clone()).unwrap();
+        assert_eq!(pdu.command_status, CommandStatus::ESME_RMSGQFUL);
+        assert_eq!(pdu.body, Body::SubmitMultiResp(SubmitMultiResp::default()));
+        assert!(decode_with(&refused, Leniency::Strict).is_err());
+        assert!(decode(answer(CommandId::SUBMIT_MULTI_RESP, 0, garbage)).is_err());
+    }
+
+    #[test]
+    fn the_status_of_a_refusal_tells_what_was_wrong() {
+        let status = |command_id, field, why| {
+            let error = DecodeError { command_id, field, offset: 16, why };
+            let (command_status, sequence_number) = (CommandStatus::ESME_ROK, 7);
+            let frame = Unreadable { command_id, command_status, sequence_number, error };
+            frame.reply().map(|reply| reply.command_status)
+        };
+        let long = Why::TooLong { len: 99, max: 9 };
+        for (field, expect) in [
+            ("system_id", CommandStatus::ESME_RINVSYSID),
+            ("password", CommandStatus::ESME_RINVPASWD),
+            ("system_type", CommandStatus::ESME_RINVSYSTYP),
+            ("address_range", CommandStatus::ESME_RINVCMDLEN),
+        ] {
+            assert_eq!(status(CommandId::BIND_TRANSCEIVER, field, long), Some(expect));
+        }
+        for (field, why, expect) in [
+            ("service_type", long, CommandStatus::ESME_RINVSERTYP),
+            ("source_addr", long, CommandStatus::ESME_RINVSRCADR),
+            ("destination_addr", long, CommandStatus::ESME_RINVDSTADR),
+            ("schedule_delivery_time", long, CommandStatus::ESME_RINVSCHED),
+            ("validity_period", long, CommandStatus::ESME_RINVEXPIRY),
+            ("short_message", Why::Length { len: 9, left: 1 }, CommandStatus::ESME_RINVMSGLEN),
+            ("esm_class", Why::Cut { left: 0 }, CommandStatus::ESME_RINVCMDLEN),
+            ("message_payload", Why::Length { len: 9, left: 1 }, CommandStatus::ESME_RINVTLVSTREAM),
+            ("tlvs", Why::Stray { octets: 3 }, CommandStatus::ESME_RINVTLVSTREAM),
+        ] {
+            assert_eq!(status(CommandId::SUBMIT_SM, field, why), Some(expect));
+        }
+        let cut = Why::Cut { left: 0 };
+        let permanent = Some(CommandStatus::ESME_RX_P_APPN);
+        assert_eq!(status(CommandId::DELIVER_SM, "esm_class", cut), permanent);
+        assert_eq!(status(CommandId::SUBMIT_SM_RESP, "message_id", cut), None);
+        assert_eq!(status(CommandId::ALERT_NOTIFICATION, "source_addr", cut), None);
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl fmt::Display for Why {
             Self::Unterminated { left } => write!(f, "has no NUL in the {left} octets left"),
             Self::TooLong { len, max } => write!(f, "is {len} octets with its NUL, at most {max}"),
             Self::DestFlag(flag) => write!(f, "is {flag}, expected 1 or 2"),
-            Self::Stray { octets } => write!(f, "end, yet {octets} octets follow"),
+            Self::Stray { octets } => write!(f, "followed by {octets} stray octets"),
             Self::TlvLength { tag, len } => {
                 write!(f, "is {len} octets, expected {}", tag.lengths())
             }

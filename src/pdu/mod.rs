@@ -3,7 +3,8 @@
 //! A PDU's layout is written once, as rows of the [`body`] table; the rows give the struct, the
 //! decoder and the encoder. Numbers that the specification does not name survive, and so do TLVs,
 //! in their order: decode then encode gives the same octets. Strings and texts of a decoded PDU
-//! are views of the octets it came in, so nothing is copied.
+//! are views of the octets it came in, so nothing is copied; and so a value that is to live long is
+//! better copied out than kept, since it holds on to the whole read buffer.
 //!
 //! ```
 //! use bytes::Bytes;

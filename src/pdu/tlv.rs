@@ -455,6 +455,19 @@ mod tests {
     }
 
     #[test]
+    fn lengths_that_others_get_wrong_are_the_specifications() {
+        let takes = |tag: Tag| (0..12).filter(|&len| tag.takes(len)).collect::<Vec<usize>>();
+        assert_eq!(takes(Tag::DEST_TELEMATICS_ID), [2]);
+        assert_eq!(takes(Tag::SOURCE_TELEMATICS_ID), [1]);
+        assert_eq!(takes(Tag::ALERT_ON_MESSAGE_DELIVERY), [0, 1]);
+        assert_eq!(takes(Tag::MS_VALIDITY), [1, 2, 3, 4]);
+        assert_eq!(takes(Tag::NETWORK_ERROR_CODE), [3]);
+        assert_eq!(takes(Tag::DEST_ADDR_NP_COUNTRY), [1, 2, 3, 4, 5]);
+        assert_eq!(takes(Tag::BROADCAST_REP_NUM), [2]);
+        assert!(Tag::RECEIPTED_MESSAGE_ID.takes(81), "carriers' ids are longer than 65");
+    }
+
+    #[test]
     fn a_value_that_no_length_can_say_is_refused() {
         let mut tlvs = Tlvs::new();
         let long = tlvs.push(Tag::MESSAGE_PAYLOAD, &[0; 65_536]);

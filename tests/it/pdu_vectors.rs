@@ -166,9 +166,9 @@ fn what_is_out_of_the_specification_is_tolerated() {
     for vector in of_class("tolerate") {
         let id = &vector["id"];
         let Frame::Pdu(pdu) = first(vector, Leniency::Lenient) else { panic!("{id}") };
-        for (name, expect) in vector["expect"]["fields"].as_object().unwrap() {
-            // What the state means is told by the reader of receipts.
-            if name != "final" {
+        for (name, expect) in vector["expect"]["fields"].as_object().into_iter().flatten() {
+            // These are about the message, not the PDU.
+            if !["final", "multipart", "text_one_of"].contains(&name.as_str()) {
                 assert_eq!(field(&pdu, name), *expect, "{id} {name}");
             }
         }
@@ -178,20 +178,18 @@ fn what_is_out_of_the_specification_is_tolerated() {
 #[test]
 fn an_unreadable_request_has_an_answer_and_a_response_has_none() {
     let mut unreadable = 0;
-    for leniency in [Leniency::Lenient, Leniency::Strict] {
-        for vector in of_class("recoverable") {
-            match first(vector, leniency) {
-                Frame::Unreadable(frame) => {
-                    unreadable += 1;
-                    assert_is_refused(&frame, vector);
-                }
-                Frame::Pdu(pdu) if matches!(pdu.body, Body::Unknown { .. }) => {
-                    let reply = pdu.reply(CommandStatus::ESME_RINVCMDID);
-                    assert_eq!(reply.is_some(), !pdu.command_id().is_response());
-                    reply.iter().for_each(|reply| assert_is_wanted(reply, vector));
-                }
-                Frame::Pdu(_) => {}
+    for vector in of_class("recoverable") {
+        match first(vector, Leniency::Lenient) {
+            Frame::Unreadable(frame) => {
+                unreadable += 1;
+                assert_is_refused(&frame, vector);
             }
+            Frame::Pdu(pdu) if matches!(pdu.body, Body::Unknown { .. }) => {
+                let reply = pdu.reply(CommandStatus::ESME_RINVCMDID);
+                assert_eq!(reply.is_some(), !pdu.command_id().is_response());
+                reply.iter().for_each(|reply| assert_is_wanted(reply, vector));
+            }
+            Frame::Pdu(_) => {}
         }
     }
     assert!(unreadable > 0);
