@@ -137,8 +137,8 @@ pub fn compose(
 /// The `query_sm` for the segment that `carrier` calls `message_id`.
 ///
 /// # Errors
-/// When the carrier cannot be sent this message, or the id is longer than SMPP allows; then there
-/// is nothing to ask.
+/// When the carrier cannot be sent this message. `None` when the id is empty or longer than SMPP
+/// allows: there is nothing to ask for.
 pub fn query(
     submission: &Submission,
     carrier: &Carrier,
@@ -146,7 +146,7 @@ pub fn query(
 ) -> Result<Option<Body>, Unfit> {
     let source = carrier.source(submission.from.as_deref())?;
     let tlvs = Tlvs::new();
-    let id = COctetString::try_from(message_id).ok();
+    let id = COctetString::try_from(message_id).ok().filter(|id| !COctetString::is_empty(id));
     Ok(id.map(|message_id| Body::QuerySm(QuerySm { message_id, source, tlvs })))
 }
 

@@ -551,7 +551,7 @@ impl Routes {
     /// The table of these carriers and routes.
     ///
     /// # Errors
-    /// Every fault there is, each with its key.
+    /// Every fault there is, each with its key, the warnings among them.
     pub fn new(carriers: Vec<Carrier>, routes: Vec<RouteConfig>) -> Result<Self, Vec<Fault>> {
         Self::default().reload(carriers, routes)
     }
@@ -559,7 +559,8 @@ impl Routes {
     /// The table of these carriers and routes, with the numbers of this one.
     ///
     /// # Errors
-    /// Every fault there is, each with its key; this table stays as it is.
+    /// Every fault there is, each with its key, the warnings among them; this table stays as it
+    /// is.
     pub fn reload(
         &self,
         carriers: Vec<Carrier>,
@@ -577,11 +578,12 @@ impl Routes {
             next.add_route(place, config, &mut faults);
         }
         next.index();
+        if faults.iter().any(|fault| !fault.is_warning) {
+            return Err(faults);
+        }
         next.warn_of_shadows(&mut faults);
-        let (warnings, faults): (Vec<_>, Vec<_>) =
-            faults.into_iter().partition(|fault| fault.is_warning);
-        next.warnings = warnings;
-        if faults.is_empty() { Ok(next) } else { Err(faults) }
+        next.warnings = faults;
+        Ok(next)
     }
 
     /// What an operator should know about the config though it can be run.

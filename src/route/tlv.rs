@@ -54,6 +54,20 @@ pub enum TlvType {
     COctet,
 }
 
+impl TlvType {
+    /// The word for it in the config.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Int1 => "int1",
+            Self::Int2 => "int2",
+            Self::Int4 => "int4",
+            Self::Int8 => "int8",
+            Self::Octets => "octets",
+            Self::COctet => "c_octet",
+        }
+    }
+}
+
 fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged, expecting = "expected a text or a number")]
@@ -99,10 +113,12 @@ pub enum TlvError {
         tag: Tag,
     },
     /// The value is not of the TLV's type.
-    #[error("TLV {tag}: the message's value is not of the configured type")]
+    #[error("TLV {tag}: the value is not of its type {}", kind.as_str())]
     Type {
         /// The TLV.
         tag: Tag,
+        /// Its type.
+        kind: TlvType,
     },
     /// The value is too long.
     #[error("TLV {tag}: the value is {len} octets, at most {max}")]
@@ -161,12 +177,12 @@ impl CustomTlv {
 
     fn octets(&self, value: &str) -> Result<Vec<u8>, TlvError> {
         let tag = self.tag;
-        let number = || parse_number(value).ok_or(TlvError::Type { tag });
+        let wrong = TlvError::Type { tag, kind: self.kind };
         let int = |octets: usize| {
-            let number = number()?.to_be_bytes();
+            let number = parse_number(value).ok_or(wrong)?.to_be_bytes();
             let (head, tail) = number.split_at(8 - octets);
             if head.iter().any(|octet| *octet != 0) {
-                return Err(TlvError::Type { tag });
+                return Err(wrong);
             }
             Ok(tail.to_vec())
         };
@@ -175,8 +191,8 @@ impl CustomTlv {
             TlvType::Int2 => int(2)?,
             TlvType::Int4 => int(4)?,
             TlvType::Int8 => int(8)?,
-            TlvType::Octets => parse_hex(value).ok_or(TlvError::Type { tag })?,
-            TlvType::COctet => c_octets(value).ok_or(TlvError::Type { tag })?,
+            TlvType::Octets => parse_hex(value).ok_or(wrong)?,
+            TlvType::COctet => c_octets(value).ok_or(wrong)?,
         };
         let len = octets.len();
         if len > self.max { Err(TlvError::TooLong { tag, len, max: self.max }) } else { Ok(octets) }

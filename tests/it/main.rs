@@ -12,6 +12,8 @@ mod malformed;
 mod pdu_laws;
 mod pdu_vectors;
 mod receipt_vectors;
+mod route;
+mod route_compose;
 mod session;
 mod smsc;
 mod text_vectors;
