@@ -1,6 +1,6 @@
 //! The few file operations that the local engine needs, and their form on real files.
 //!
-//! A [`Disk`] is one directory. It is a trait so that a simulation can stand in for it and
+//! A [`Disk`] is one directory. It is a trait so that [`sim`](super::sim) can stand in for it and
 //! lose, tear and reorder whatever was not synced.
 
 use std::fs;

@@ -72,7 +72,9 @@ impl FileHeader {
         let (salt, rest) = take_u64(rest).ok_or(Flaw::NoHeader)?;
         let (complete, _) = take_u64(rest).ok_or(Flaw::NoHeader)?;
         let header = Self { base: Position(base), salt, complete: Position(complete) };
-        if version != VERSION || check != header.check() {
+        // So far out, no sum of positions and lengths comes near the end of the numbers.
+        let possible = base <= complete && complete < 1 << 62;
+        if version != VERSION || check != header.check() || !possible {
             return Err(Flaw::NoHeader);
         }
         Ok(header)

@@ -295,6 +295,7 @@ impl<F: DiskFile> Segment<F> {
             match walk.ending {
                 Beginning::Bad(flaw) => return Ok(Err(flaw)),
                 Beginning::Part(needed) if found == wanted && needed <= room => wanted = needed,
+                Beginning::Part(FRAME_HEADER) => return Ok(Err(Flaw::NoFrame)),
                 _ => return Ok(Err(Flaw::Short { until: until.0 })),
             }
         }

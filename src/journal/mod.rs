@@ -33,6 +33,7 @@
 pub mod disk;
 pub mod frame;
 pub mod local;
+pub mod sim;
 
 mod append;
 mod read;
