@@ -17,11 +17,11 @@ use super::status::StatusName;
 use super::status::Verdict;
 use super::tlv::CustomTlv;
 use super::tlv::TlvConfig;
-use crate::message::Reason;
 use crate::message::ReceiptsWanted;
 use crate::pdu::Address;
 use crate::pdu::CommandStatus;
 use crate::pdu::InterfaceVersion;
+use crate::receipt::ReceiptOptions;
 use crate::text::Profile;
 use crate::text::Transport;
 use crate::text::address::AddressError;
@@ -51,7 +51,8 @@ use crate::time::Span;
 /// max_validity = "72h"
 ///
 /// [carriers.docomo.receipts]
-/// errors = { "001" = "absent_subscriber" }
+/// timeout = "73h"
+/// form = { id_mode = "hex_dec", errors = { "001" = "absent_subscriber" } }
 ///
 /// [carriers.docomo.status]
 /// ESME_RINVDSTADR = "fallback"
@@ -235,12 +236,8 @@ pub struct ReceiptsConfig {
     pub timeout: Span,
     /// Whether DELIVERED corrects a failure that was reported before it.
     pub late_delivered_wins: bool,
-    /// Whether ACCEPTED is the end, as SMPP 5.0 has it; in practice DELIVERED follows.
-    pub accepted_is_final: bool,
-    /// Whether UNKNOWN is the end; else the receipt timeout is.
-    pub unknown_is_final: bool,
-    /// What its error codes mean; a code that is not here leaves the reason to the state.
-    pub errors: BTreeMap<String, Reason>,
+    /// How they are written.
+    pub form: ReceiptOptions,
 }
 
 impl Default for ReceiptsConfig {
@@ -249,9 +246,7 @@ impl Default for ReceiptsConfig {
             on: ReceiptOn::All,
             timeout: Span::secs(73 * 3_600),
             late_delivered_wins: true,
-            accepted_is_final: false,
-            unknown_is_final: false,
-            errors: BTreeMap::new(),
+            form: ReceiptOptions::default(),
         }
     }
 }
@@ -355,11 +350,6 @@ impl Carrier {
     /// when the carrier has taken it.
     pub fn asks_for_receipts(&self, wanted: ReceiptsWanted) -> bool {
         self.config.submit.receipts && wanted != ReceiptsWanted::None
-    }
-
-    /// What a receipt's error code means here; `None` leaves the reason to the state.
-    pub fn receipt_reason(&self, error: &str) -> Option<Reason> {
-        self.config.receipts.errors.get(error).copied()
     }
 
     /// How long the final receipt is waited for.

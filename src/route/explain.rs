@@ -139,14 +139,14 @@ impl Routes {
     /// Tells which routes [`Routes::select`] looks at and why it takes the one it takes; with the
     /// carriers in the order that the message of `seed` would try them.
     pub fn explain(&self, query: &Query<'_>, seed: Seed) -> Explanation {
-        let mut steps = match (self.select(query), query.route) {
+        let selected = self.select(query);
+        let mut steps = match (&selected, query.route) {
             (Ok(route), Some(_)) => vec![Step::Asked { route: Arc::clone(&route.name) }],
-            (Err(NoRoute::Unknown { name }), _) => vec![Step::Unknown { name }],
-            (taken, None) | (taken @ Err(NoRoute::Unmatched), _) => {
-                self.looked_at(query, taken.ok().map(|route| &**route))
-            }
+            (Err(NoRoute::Unknown { name }), _) => vec![Step::Unknown { name: name.clone() }],
+            (Ok(route), None) => self.looked_at(query, Some(route)),
+            (Err(NoRoute::Unmatched), _) => self.looked_at(query, None),
         };
-        let Ok(route) = self.select(query) else {
+        let Ok(route) = selected else {
             return Explanation { steps, route: None, carriers: Vec::new() };
         };
         let carriers: Vec<_> =
@@ -164,26 +164,26 @@ impl Routes {
             let prefix = route.prefix(query.to).map(str::len);
             (std::cmp::Reverse(prefix), route.rank())
         });
-        let step = |route: &Route| self.step(route, query, taken);
-        let mut steps: Vec<_> = routes.into_iter().map(|route| step(route)).collect();
+        let mut steps: Vec<_> = routes.into_iter().map(|route| step(route, query, taken)).collect();
         if taken.is_none() {
             steps.push(Step::Unmatched);
         }
         steps
     }
+}
 
-    fn step(&self, route: &Route, query: &Query<'_>, taken: Option<&Route>) -> Step {
-        let name = Arc::clone(&route.name);
-        let Some(prefix) = route.prefix(query.to) else {
-            return Step::Passed { route: name, mismatch: Mismatch::Prefix };
-        };
-        match route.mismatch(query) {
-            Some(mismatch) => Step::Passed { route: name, mismatch },
-            None if taken.is_some_and(|taken| taken.id == route.id) => {
-                let conditions = route.conditions();
-                Step::Matched { route: name, prefix: prefix.into(), conditions }
-            }
-            None => Step::Behind { route: name },
+/// What is told of one route.
+fn step(route: &Route, query: &Query<'_>, taken: Option<&Route>) -> Step {
+    let name = Arc::clone(&route.name);
+    let Some(prefix) = route.prefix(query.to) else {
+        return Step::Passed { route: name, mismatch: Mismatch::Prefix };
+    };
+    match route.mismatch(query) {
+        Some(mismatch) => Step::Passed { route: name, mismatch },
+        None if taken.is_some_and(|taken| taken.id == route.id) => {
+            let conditions = route.conditions();
+            Step::Matched { route: name, prefix: prefix.into(), conditions }
         }
+        None => Step::Behind { route: name },
     }
 }

@@ -33,7 +33,7 @@
 //!     no_delivered = "60s"
 //!     throttles = 5
 //!     status = ["retry", "fallback", "fallback_alarm", "ESME_RINVDSTADR"]
-//!     receipt_states = ["UNDELIVERABLE", "REJECTED"]
+//!     receipt_states = ["undeliverable", "rejected"]
 //!     receipt_errors = ["027"]
 //!
 //!     [[routes]]
@@ -97,13 +97,13 @@ pub use self::names::RouteId;
 pub use self::outcome::Next;
 pub use self::outcome::Outcome;
 pub use self::outcome::Progress;
+pub use self::rules::FailureState;
 pub use self::rules::Patience;
 pub use self::rules::Retry;
 pub use self::rules::RetryConfig;
 pub use self::rules::Rule;
 pub use self::rules::Rules;
 pub use self::rules::RulesConfig;
-pub use self::rules::StateName;
 pub use self::rules::StatusMatch;
 pub use self::rules::UnknownPolicy;
 pub use self::rules::Waiting;

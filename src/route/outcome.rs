@@ -3,7 +3,7 @@
 use crate::message::Class;
 use crate::message::Reason;
 use crate::message::State;
-use crate::pdu::MessageState;
+use crate::receipt::ReceiptState;
 use crate::time::Time;
 
 use super::carrier::Carrier;
@@ -60,9 +60,11 @@ pub enum Outcome<'a> {
     /// A receipt says that it will not arrive.
     Failed {
         /// The receipt's state.
-        state: MessageState,
+        state: ReceiptState,
         /// Its error code as it came; empty for none.
         error: &'a str,
+        /// What [`Receipt::reason`](crate::receipt::Receipt::reason) makes of both.
+        reason: Reason,
     },
     /// It cannot be composed for this carrier.
     Unfit(Reason),
@@ -132,29 +134,16 @@ impl Routes {
         standing: impl Fn(CarrierId) -> Standing,
     ) -> Next {
         let carrier = self.carrier(progress.carrier).map(|carrier| &**carrier);
-        let decision = match self.route(progress.route) {
-            Some(route) => Case {
-                now,
-                progress,
-                carrier,
-                route: Some(route),
-                rules: route.rules(progress.class),
-                standing: &standing,
-            },
+        let route = self.route(progress.route).map(|route| &**route);
+        let built_in;
+        let rules = match route {
+            Some(route) => route.rules(progress.class),
             None => {
-                let rules = Rules::of_class(progress.class);
-                let case = Case {
-                    now,
-                    progress,
-                    carrier,
-                    route: None,
-                    rules: &rules,
-                    standing: &standing,
-                };
-                return case.decide(outcome);
+                built_in = Rules::of_class(progress.class);
+                &built_in
             }
         };
-        decision.decide(outcome)
+        Case { now, progress, carrier, route, rules, standing: &standing }.decide(outcome)
     }
 }
 
@@ -180,7 +169,7 @@ impl<F: Fn(CarrierId) -> Standing> Case<'_, F> {
             Outcome::Unsent => Next::Again { due: self.now },
             Outcome::NoBind => self.no_bind(),
             Outcome::NotDelivered => self.not_delivered(),
-            Outcome::Failed { state, error } => self.failed(*state, error),
+            Outcome::Failed { state, error, reason } => self.failed(*state, error, *reason),
             Outcome::Unfit(reason) => self
                 .onward(Some(Rule::Unfit), *reason)
                 .unwrap_or_else(|| self.end(State::Rejected, *reason)),
@@ -249,12 +238,9 @@ impl<F: Fn(CarrierId) -> Standing> Case<'_, F> {
         next.unwrap_or(Next::Hold { reason: Reason::NoReceipt })
     }
 
-    fn failed(&self, state: MessageState, error: &str) -> Next {
-        let (end, reason) = rules::end_of(state);
-        let own = self.carrier.and_then(|carrier| carrier.receipt_reason(error));
-        let reason = own.or(reason).unwrap_or(Reason::Undeliverable);
-        let rule = self.rules.on_receipt(state, error);
-        self.onward(rule, reason).unwrap_or_else(|| self.end(end, reason))
+    fn failed(&self, state: ReceiptState, error: &str, reason: Reason) -> Next {
+        let onward = self.onward(self.rules.on_receipt(state, error), reason);
+        onward.unwrap_or_else(|| self.end(rules::end_of(state), reason))
     }
 
     /// The message never left us, so it may come back to this carrier: it counts as not tried.

@@ -21,7 +21,7 @@ use super::status::Verdict;
 use crate::message::Class;
 use crate::message::State;
 use crate::pdu::CommandStatus;
-use crate::pdu::MessageState;
+use crate::receipt::ReceiptState;
 use crate::time::Span;
 use crate::time::Time;
 
@@ -35,7 +35,7 @@ use crate::time::Time;
 /// no_delivered = "60s"
 /// throttles = 5
 /// status = ["fallback", "fallback_alarm", "retry", "session_fatal", "ESME_RINVDSTADR"]
-/// receipt_states = ["UNDELIVERABLE", "REJECTED"]
+/// receipt_states = ["undeliverable", "rejected"]
 /// receipt_errors = ["027"]
 /// unknown = "fallback"
 /// max_unknown = 1
@@ -60,7 +60,7 @@ pub struct RulesConfig {
     /// Which refusals go to the next carrier: classes and single statuses.
     pub status: Option<Vec<StatusMatch>>,
     /// Which final receipts go to the next carrier.
-    pub receipt_states: Option<Vec<StateName>>,
+    pub receipt_states: Option<Vec<FailureState>>,
     /// Receipts with which error codes go to the next carrier, whatever their final state.
     pub receipt_errors: Option<Vec<String>>,
     /// What to do when nobody knows whether the carrier took the message.
@@ -128,28 +128,7 @@ impl RulesConfig {
             let message = format!("expected at least retry.delay ({delay}), found {max}");
             faults.push(Fault::error(format!("{path}.retry.max_delay"), message));
         }
-        for (index, state) in self.receipt_states.iter().flatten().enumerate() {
-            if !ends_without_delivery(state.0) {
-                let message = format!(
-                    "{state} is no final failure; expected EXPIRED, DELETED, UNDELIVERABLE, \
-                     REJECTED or SKIPPED"
-                );
-                faults.push(Fault::error(format!("{path}.receipt_states[{index}]"), message));
-            }
-        }
     }
-}
-
-/// Whether a receipt of this state says that the message will not arrive.
-const fn ends_without_delivery(state: MessageState) -> bool {
-    matches!(
-        state,
-        MessageState::EXPIRED
-            | MessageState::DELETED
-            | MessageState::UNDELIVERABLE
-            | MessageState::REJECTED
-            | MessageState::SKIPPED
-    )
 }
 
 /// The rules of one route for one class, nothing left open.
@@ -167,7 +146,7 @@ pub struct Rules {
     /// Which refusals go to the next carrier.
     pub status: Vec<StatusMatch>,
     /// Which final receipts go to the next carrier.
-    pub receipt_states: Vec<MessageState>,
+    pub receipt_states: Vec<ReceiptState>,
     /// Which error codes of receipts do.
     pub receipt_errors: Vec<Box<str>>,
     /// What follows an unknown outcome.
@@ -213,9 +192,9 @@ impl Rules {
             throttles: Some(5),
             status,
             receipt_states: vec![
-                MessageState::EXPIRED,
-                MessageState::UNDELIVERABLE,
-                MessageState::REJECTED,
+                ReceiptState::Expired,
+                ReceiptState::Undeliverable,
+                ReceiptState::Rejected,
             ],
             receipt_errors: Vec::new(),
             unknown: UnknownPolicy::Fallback,
@@ -233,7 +212,7 @@ impl Rules {
                 no_bind: Some(Duration::from_secs(30)),
                 no_answer: None,
                 throttles: Some(20),
-                receipt_states: vec![MessageState::REJECTED],
+                receipt_states: vec![ReceiptState::Rejected],
                 unknown: UnknownPolicy::Hold,
                 retry: Retry {
                     tries: 3,
@@ -264,7 +243,8 @@ impl Rules {
     pub(super) fn resolve(class: Class, own: &RulesConfig, all: &RulesConfig) -> Self {
         let config = own.clone().over(all);
         let base = Self::of_class(class);
-        let states = |states: Vec<StateName>| states.into_iter().map(|state| state.0).collect();
+        let states =
+            |states: Vec<FailureState>| states.into_iter().map(FailureState::state).collect();
         let errors = |errors: Vec<String>| errors.into_iter().map(Into::into).collect();
         let delay = config.retry.delay.map_or(base.retry.delay, |span| span.0);
         let max_delay = config.retry.max_delay.map_or(base.retry.max_delay, |span| span.0);
@@ -305,7 +285,7 @@ impl Rules {
     }
 
     /// The rule that sends a message with a failure receipt to the next carrier, if one does.
-    pub(super) fn on_receipt(&self, state: MessageState, error: &str) -> Option<Rule> {
+    pub(super) fn on_receipt(&self, state: ReceiptState, error: &str) -> Option<Rule> {
         if !error.is_empty() && self.receipt_errors.iter().any(|code| **code == *error) {
             return Some(Rule::ReceiptError { error: error.into() });
         }
@@ -394,7 +374,7 @@ pub enum Rule {
     /// A final receipt said so.
     ReceiptState {
         /// Its state.
-        state: MessageState,
+        state: ReceiptState,
     },
     /// A final receipt had this error code.
     ReceiptError {
@@ -545,61 +525,74 @@ impl JsonSchema for StatusMatch {
     }
 }
 
-/// A receipt's state by its SMPP name, such as `"UNDELIVERABLE"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StateName(pub MessageState);
+/// A final state of a receipt that says the message will not arrive: `"undeliverable"`, in any
+/// case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailureState(ReceiptState);
 
-impl fmt::Display for StateName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+impl FailureState {
+    const ALL: [ReceiptState; 5] = [
+        ReceiptState::Expired,
+        ReceiptState::Deleted,
+        ReceiptState::Undeliverable,
+        ReceiptState::Rejected,
+        ReceiptState::Skipped,
+    ];
+
+    /// The state, if it is one of these.
+    pub fn new(state: ReceiptState) -> Option<Self> {
+        Self::ALL.contains(&state).then_some(Self(state))
+    }
+
+    /// The state.
+    pub const fn state(self) -> ReceiptState {
+        self.0
     }
 }
 
-impl Serialize for StateName {
+impl Serialize for FailureState {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        self.0.serialize(serializer)
     }
 }
 
-impl<'de> Deserialize<'de> for StateName {
+impl<'de> Deserialize<'de> for FailureState {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
-        MessageState::from_name(&text.to_ascii_uppercase()).map(Self).ok_or_else(|| {
+        let named = |state: &ReceiptState| state.as_str().eq_ignore_ascii_case(&text);
+        Self::ALL.into_iter().find(named).map(Self).ok_or_else(|| {
             serde::de::Error::custom(format_args!(
-                "expected a message state such as DELIVERED, EXPIRED, UNDELIVERABLE or REJECTED, \
-                 found {text:?}"
+                "expected expired, deleted, undeliverable, rejected or skipped, found {text:?}"
             ))
         })
     }
 }
 
-impl JsonSchema for StateName {
+impl JsonSchema for FailureState {
     fn schema_name() -> Cow<'static, str> {
-        "StateName".into()
+        "FailureState".into()
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "type": "string",
-            "description": "A message state by its SMPP name.",
-            "enum": [
-                "SCHEDULED", "ENROUTE", "DELIVERED", "EXPIRED", "DELETED", "UNDELIVERABLE",
-                "ACCEPTED", "UNKNOWN", "REJECTED", "SKIPPED"
-            ]
+            "description": "A final state of a receipt that says the message will not arrive.",
+            "enum": ["expired", "deleted", "undeliverable", "rejected", "skipped"]
         })
     }
 }
 
-/// The terminal state and the reason of a message whose carrier reports this final state.
-pub fn end_of(state: MessageState) -> (State, Option<crate::message::Reason>) {
-    use crate::message::Reason;
+/// The terminal state of a message whose carrier reports this final state.
+pub const fn end_of(state: ReceiptState) -> State {
     match state {
-        MessageState::DELIVERED => (State::Delivered, None),
-        MessageState::EXPIRED => (State::Expired, Some(Reason::CarrierExpired)),
-        MessageState::DELETED => (State::Undeliverable, Some(Reason::Deleted)),
-        MessageState::UNDELIVERABLE => (State::Undeliverable, Some(Reason::Undeliverable)),
-        MessageState::REJECTED => (State::Rejected, Some(Reason::CarrierRejected)),
-        MessageState::SKIPPED => (State::Undeliverable, Some(Reason::Skipped)),
-        _ => (State::Unknown, Some(Reason::CarrierUnknown)),
+        ReceiptState::Delivered => State::Delivered,
+        ReceiptState::Expired => State::Expired,
+        ReceiptState::Deleted | ReceiptState::Undeliverable | ReceiptState::Skipped => {
+            State::Undeliverable
+        }
+        ReceiptState::Rejected => State::Rejected,
+        // Final only where the carrier's config says so: taken is as far as it tells.
+        ReceiptState::Accepted => State::Delivered,
+        ReceiptState::Scheduled | ReceiptState::Enroute | ReceiptState::Unknown => State::Unknown,
     }
 }

@@ -9,6 +9,7 @@ use hikyaku::message::Reason;
 use hikyaku::message::State;
 use hikyaku::pdu::CommandStatus;
 use hikyaku::pdu::InterfaceVersion;
+use hikyaku::receipt::ReceiptState;
 use hikyaku::route::Carrier;
 use hikyaku::route::CarrierConfig;
 use hikyaku::route::CarrierId;
@@ -917,6 +918,37 @@ mod deciding {
         assert_eq!(scene.after(Outcome::NotDelivered), held);
     }
 
+    fn receipt(state: ReceiptState, error: &str) -> Outcome<'_> {
+        Outcome::Failed { state, error, reason: Reason::AbsentSubscriber }
+    }
+
+    #[test]
+    fn a_receipt_of_failure_goes_on_by_class_by_state_and_by_error_code() {
+        let mut scene = scene(CHAIN);
+        let ends = |state| Next::End { state, reason: Reason::AbsentSubscriber };
+        let undeliverable = receipt(ReceiptState::Undeliverable, "027");
+        assert_eq!(scene.after(undeliverable), ends(State::Undeliverable));
+        scene.class = Class::Otp;
+        let next = scene.after(undeliverable);
+        assert_eq!(scene.goes(&next), gone_to("b", "receipt says UNDELIVERABLE"));
+        scene.class = Class::Marketing;
+        scene.routes = routes(&format!(
+            "{CHAIN}[routes.fallback]\nreceipt_errors = [\"027\"]\nreceipt_states = [\"Expired\"]"
+        ));
+        let next = scene.after(undeliverable);
+        assert_eq!(scene.goes(&next), gone_to("b", "receipt has error 027"));
+        let next = scene.after(receipt(ReceiptState::Expired, ""));
+        assert_eq!(scene.goes(&next), gone_to("b", "receipt says EXPIRED"));
+        assert_eq!(scene.after(receipt(ReceiptState::Rejected, "")), ends(State::Rejected));
+        assert_eq!(scene.after(receipt(ReceiptState::Deleted, "")), ends(State::Undeliverable));
+        scene.left = Duration::ZERO;
+        assert_eq!(scene.after(receipt(ReceiptState::Expired, "")), ends(State::Expired));
+        (scene.left, scene.unknowns) = (Duration::from_secs(60), 1);
+        scene.past = vec!["b", "c"];
+        let held = Next::Hold { reason: Reason::AbsentSubscriber };
+        assert_eq!(scene.after(undeliverable), held, "one that was left behind may still arrive");
+    }
+
     #[test]
     fn a_message_without_a_bind_moves_to_a_carrier_that_has_one_and_may_come_back() {
         let mut scene = scene(CHAIN);
@@ -1066,13 +1098,12 @@ mod faults_of_the_config {
     fn rules_that_cannot_be_meant_are_refused() {
         let expected = [
             "routes[0].fallback.retry.tries: expected at least 1, found 0",
-            "routes[0].fallback.receipt_states[0]: DELIVERED is no final failure; expected \
-             EXPIRED, DELETED, UNDELIVERABLE, REJECTED or SKIPPED",
+            "routes[0].fallback.retry.last_tries: expected at least 1, found 0",
             "routes[0].otp.retry.delay: expected more than 0s",
             "routes[0].marketing.retry.max_delay: expected at least retry.delay (1m), found 30s",
         ];
         let keys = "carriers = [\"a\"]
-            fallback = { retry = { tries = 0 }, receipt_states = [\"delivered\"] }
+            fallback = { retry = { tries = 0, last_tries = 0 } }
             otp = { retry = { delay = \"0s\" } }
             marketing = { retry = { delay = \"60s\", max_delay = \"30s\" } }";
         assert_eq!(of_route(keys), expected);
@@ -1272,6 +1303,8 @@ mod faults_of_the_config {
             #
             [carriers.a.receipts]
             #
+            [carriers.a.receipts.form]
+            #
             [carriers.a.status.ESME_RSYSERR]
             class = \"retry\"
             #
@@ -1295,7 +1328,7 @@ mod faults_of_the_config {
             ";
         assert!(File::read(whole).is_ok());
         let places: Vec<_> = whole.match_indices('#').collect();
-        assert_eq!(places.len(), 11);
+        assert_eq!(places.len(), 12);
         for (at, _) in places {
             let mut planted = whole.to_owned();
             planted.replace_range(at..=at, "stray = 1");
@@ -1324,9 +1357,8 @@ mod faults_of_the_config {
              command_status such as ESME_RINVDSTADR or 0x432, found \"throttle\""
         );
         assert_eq!(
-            refused("fallback.receipt_states = [\"LOST\"]"),
-            "expected a message state such as DELIVERED, EXPIRED, UNDELIVERABLE or REJECTED, \
-             found \"LOST\""
+            refused("fallback.receipt_states = [\"DELIVERED\"]"),
+            "expected expired, deleted, undeliverable, rejected or skipped, found \"DELIVERED\""
         );
         assert!(refused("match.class = [\"fast\"]").starts_with("unknown variant `fast`"));
         let text = "[[routes]]\nname = \"r\"\ncarriers = [7]";
