@@ -117,8 +117,10 @@ pub fn decode(frame: Bytes) -> Result<Pdu, DecodeError> {
 /// # Errors
 /// As [`decode`].
 pub fn decode_with(frame: &Bytes, leniency: Leniency) -> Result<Pdu, DecodeError> {
-    let header = Header::of(frame)?;
-    body(frame, header, leniency)
+    match read(frame, leniency) {
+        Frame::Pdu(pdu) => Ok(pdu),
+        Frame::Unreadable(unreadable) => Err(unreadable.error),
+    }
 }
 
 /// Writes `pdu` behind what `out` holds.
@@ -162,29 +164,38 @@ impl Header {
     }
 }
 
-/// Reads the body of a frame whose header is sound.
-fn body(frame: &Bytes, header: Header, leniency: Leniency) -> Result<Pdu, DecodeError> {
+/// Reads one whole frame. The PDU is made where it is returned, since it is large to move.
+fn read(frame: &Bytes, leniency: Leniency) -> Frame {
+    let header = match Header::of(frame) {
+        Ok(header) => header,
+        Err(error) => return unreadable(error, CommandStatus::ESME_ROK, 0),
+    };
     let Header { command_id, command_status, sequence_number } = header;
     let cx = Cx { frame, leniency, response: command_id.is_response() };
     let input = frame.get(HEADER..).unwrap_or_default();
     match Body::read(&cx, command_id, input) {
-        Ok(body) => Ok(Pdu { command_status, sequence_number, body }),
+        Ok(body) => Frame::Pdu(Pdu { command_status, sequence_number, body }),
         Err(fault) => salvage(&cx, header, fault),
     }
 }
 
 /// Beside an error a response's body means nothing (SMPP 5.0 §3.2.1.3), so it may be anything.
 #[cold]
-fn salvage(cx: &Cx<'_>, header: Header, fault: nom::Err<Fault>) -> Result<Pdu, DecodeError> {
+fn salvage(cx: &Cx<'_>, header: Header, fault: nom::Err<Fault>) -> Frame {
     let Header { command_id, command_status, sequence_number } = header;
     let refused = cx.response && command_status != CommandStatus::ESME_ROK;
     if refused
         && cx.leniency == Leniency::Lenient
         && let Ok(body) = Body::read(cx, command_id, &[])
     {
-        return Ok(Pdu { command_status, sequence_number, body });
+        return Frame::Pdu(Pdu { command_status, sequence_number, body });
     }
-    Err(placed(cx.frame, command_id, fault))
+    unreadable(placed(cx.frame, command_id, fault), command_status, sequence_number)
+}
+
+fn unreadable(error: DecodeError, command_status: CommandStatus, sequence_number: u32) -> Frame {
+    let command_id = error.command_id;
+    Frame::Unreadable(Unreadable { command_id, command_status, sequence_number, error })
 }
 
 /// The error for a fault in `frame`.
@@ -345,26 +356,8 @@ impl Decoder for Frames {
         if src.len() < length {
             return Ok(None);
         }
-        Ok(Some(self.read(&src.split_to(length).freeze())))
+        Ok(Some(read(&src.split_to(length).freeze(), self.leniency)))
     }
-}
-
-impl Frames {
-    fn read(self, frame: &Bytes) -> Frame {
-        let header = match Header::of(frame) {
-            Ok(header) => header,
-            Err(error) => return unreadable(error, CommandStatus::ESME_ROK, 0),
-        };
-        match body(frame, header, self.leniency) {
-            Ok(pdu) => Frame::Pdu(pdu),
-            Err(error) => unreadable(error, header.command_status, header.sequence_number),
-        }
-    }
-}
-
-fn unreadable(error: DecodeError, command_status: CommandStatus, sequence_number: u32) -> Frame {
-    let command_id = error.command_id;
-    Frame::Unreadable(Unreadable { command_id, command_status, sequence_number, error })
 }
 
 impl Encoder<&Pdu> for Frames {
