@@ -84,7 +84,7 @@ pub enum Next {
     },
     /// The same carrier, its place in the lane kept and no try spent.
     Again {
-        /// Not before.
+        /// Not before; at latest when its time to live ends, and then it expires.
         due: Time,
     },
     /// Another carrier, the whole message anew under a new reference.
@@ -212,6 +212,7 @@ impl<F: Fn(CarrierId) -> Standing> Case<'_, F> {
         } else {
             None
         };
+        let due = due.min(self.progress.expires_at);
         self.onward(rule, verdict.reason).unwrap_or(Next::Again { due })
     }
 

@@ -111,6 +111,13 @@ impl RulesConfig {
 
     /// What is wrong with the rules at `path` of the config.
     pub(super) fn faults(&self, path: &str, faults: &mut Vec<Fault>) {
+        for (key, patience) in [("no_answer", self.no_answer), ("no_delivered", self.no_delivered)]
+        {
+            if patience.and_then(Patience::limit).is_some_and(|limit| limit.is_zero()) {
+                let message = "expected more than 0s; \"never\" turns the rule off";
+                faults.push(Fault::error(format!("{path}.{key}"), message));
+            }
+        }
         if self.retry.tries == Some(0) {
             faults
                 .push(Fault::error(format!("{path}.retry.tries"), "expected at least 1, found 0"));

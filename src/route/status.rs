@@ -263,7 +263,7 @@ const ROWS: &[Row] = &[
     permanent(CommandStatus::ESME_RINVBCASTCHANIND, Reason::Refused),
 ];
 
-/// A status as people write it: `"ESME_RSYSERR"`, `"RSYSERR"`, `"0x432"`, `"1074"` or `1074`.
+/// A status as people write it: `"ESME_RSYSERR"`, `"RSYSERR"`, `"0x432"`, `"1074"`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StatusName(pub CommandStatus);
 
@@ -294,7 +294,7 @@ impl Serialize for StatusName {
 
 impl<'de> Deserialize<'de> for StatusName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StatusNameVisitor)
+        deserializer.deserialize_str(StatusNameVisitor)
     }
 }
 
@@ -310,18 +310,6 @@ impl Visitor<'_> for StatusNameVisitor {
     fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<StatusName, E> {
         let unexpected = serde::de::Unexpected::Str(text);
         StatusName::parse(text).ok_or_else(|| E::invalid_value(unexpected, &self))
-    }
-
-    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<StatusName, E> {
-        let unexpected = serde::de::Unexpected::Unsigned(number);
-        let number = u32::try_from(number).map_err(|_| E::invalid_value(unexpected, &self))?;
-        Ok(StatusName(CommandStatus(number)))
-    }
-
-    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<StatusName, E> {
-        let unexpected = serde::de::Unexpected::Signed(number);
-        let number = u32::try_from(number).map_err(|_| E::invalid_value(unexpected, &self))?;
-        Ok(StatusName(CommandStatus(number)))
     }
 }
 

@@ -582,6 +582,7 @@ impl Routes {
             return Err(faults);
         }
         next.warn_of_shadows(&mut faults);
+        next.warn_of_idle_carriers(&mut faults);
         next.warnings = faults;
         Ok(next)
     }
@@ -801,6 +802,15 @@ impl Routes {
                     first.name
                 );
                 faults.push(Fault::warning(format!("routes[{}]", route.place), message));
+            }
+        }
+    }
+
+    fn warn_of_idle_carriers(&self, faults: &mut Vec<Fault>) {
+        for carrier in self.carriers() {
+            if !self.routes.iter().flatten().any(|route| route.has(carrier.id)) {
+                let path = format!("carriers.{}", carrier.name);
+                faults.push(Fault::warning(path, "no route sends to this carrier"));
             }
         }
     }

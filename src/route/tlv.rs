@@ -28,6 +28,7 @@ pub struct TlvConfig {
     pub kind: TlvType,
     /// The value: a number (also `"0x1f"`), hex digits for octets, or text.
     #[serde(deserialize_with = "text_or_number")]
+    #[schemars(with = "TextOrNumber")]
     pub value: String,
     /// The most octets of a text or of octets.
     pub max: Option<u16>,
@@ -68,16 +69,18 @@ impl TlvType {
     }
 }
 
+/// What `value` may be in the config.
+#[derive(Deserialize, JsonSchema)]
+#[serde(untagged, expecting = "expected a text or a number")]
+enum TextOrNumber {
+    Text(String),
+    Number(u64),
+}
+
 fn text_or_number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "expected a text or a number")]
-    enum Either {
-        Text(String),
-        Number(u64),
-    }
-    Ok(match Either::deserialize(deserializer)? {
-        Either::Text(text) => text,
-        Either::Number(number) => number.to_string(),
+    Ok(match TextOrNumber::deserialize(deserializer)? {
+        TextOrNumber::Text(text) => text,
+        TextOrNumber::Number(number) => number.to_string(),
     })
 }
 

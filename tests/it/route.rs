@@ -1099,12 +1099,13 @@ mod faults_of_the_config {
         let expected = [
             "routes[0].fallback.retry.tries: expected at least 1, found 0",
             "routes[0].fallback.retry.last_tries: expected at least 1, found 0",
+            "routes[0].otp.no_answer: expected more than 0s; \"never\" turns the rule off",
             "routes[0].otp.retry.delay: expected more than 0s",
             "routes[0].marketing.retry.max_delay: expected at least retry.delay (1m), found 30s",
         ];
         let keys = "carriers = [\"a\"]
             fallback = { retry = { tries = 0, last_tries = 0 } }
-            otp = { retry = { delay = \"0s\" } }
+            otp = { no_answer = \"0s\", retry = { delay = \"0s\" } }
             marketing = { retry = { delay = \"60s\", max_delay = \"30s\" } }";
         assert_eq!(of_route(keys), expected);
     }
@@ -1112,10 +1113,12 @@ mod faults_of_the_config {
     #[test]
     fn a_route_that_can_never_be_taken_is_a_warning() {
         let shadow = |first: &str, second: &str| {
-            faults(&format!(
+            let mut told = faults(&format!(
                 "{THREE}[[routes]]\nname = \"first\"\ncarriers = [\"a\"]\n{first}\n\
                  [[routes]]\nname = \"second\"\ncarriers = [\"b\"]\n{second}"
-            ))
+            ));
+            told.retain(|line| line.contains("routes["));
+            told
         };
         let warning = [
             "warning: routes[1]: can never be taken: \"first\" stands before it and takes all it would",
@@ -1146,6 +1149,14 @@ mod faults_of_the_config {
                 "carriers: no carrier: messages cannot be sent",
                 "routes[0].carriers[0]: no carrier is named \"a\"; the config has none"
             ]
+        );
+    }
+
+    #[test]
+    fn a_carrier_that_no_route_sends_to_is_a_warning() {
+        assert_eq!(
+            of_route("carriers = [\"a\", { any = [{ carrier = \"c\" }] }]"),
+            ["warning: carriers.b: no route sends to this carrier"]
         );
     }
 
