@@ -192,7 +192,7 @@ impl<'a> From<&'a DataSm> for DeliverFields<'a> {
 }
 
 /// What a `deliver_sm` or `data_sm` turned out to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Reading {
     /// A message from a handset, or an acknowledgement by one.
     NotReceipt,
@@ -201,6 +201,17 @@ pub enum Reading {
     /// A receipt that says neither what it is about nor how that went; never a message from a
     /// handset. What it says instead, if anything, for people.
     Unparsed(Box<str>),
+}
+
+impl fmt::Debug for Reading {
+    /// Without the text of what could not be read: it may be the message.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotReceipt => f.write_str("NotReceipt"),
+            Self::Receipt(receipt) => receipt.fmt(f),
+            Self::Unparsed(text) => write!(f, "Unparsed({} octets)", text.len()),
+        }
+    }
 }
 
 /// A delivery receipt, taken apart.
@@ -437,6 +448,171 @@ impl Receipt {
             is_final: self.is_final,
             error: self.error().unwrap_or_default().into(),
             raw: self.raw.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const RECEIPT: u8 = 0x04;
+
+    fn deliver<'a>(esm_class: u8, text: &'a [u8], tlvs: &'a Tlvs) -> DeliverFields<'a> {
+        let (esm_class, data_coding) = (EsmClass(esm_class), DataCoding(0));
+        DeliverFields { esm_class, data_coding, short_message: text, tlvs }
+    }
+
+    fn parse(text: &str, options: &ReceiptOptions) -> Receipt {
+        match read(&deliver(RECEIPT, text.as_bytes(), &Tlvs::new()), options) {
+            Reading::Receipt(receipt) => *receipt,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_handset_cannot_write_a_receipt_unless_the_carrier_leaves_no_choice() {
+        let (text, tlvs) = (b"id:1 stat:DELIVRD", Tlvs::new());
+        let by_text = ReceiptOptions { receipt_by_text: true, ..ReceiptOptions::default() };
+        let message = deliver(0, text, &tlvs);
+        assert_eq!(read(&message, &ReceiptOptions::default()), Reading::NotReceipt);
+        assert!(matches!(read(&message, &by_text), Reading::Receipt(_)));
+        for other in [&b"hello id:1"[..], b"stat:DELIVRD", b""] {
+            assert_eq!(read(&deliver(0, other, &tlvs), &by_text), Reading::NotReceipt);
+        }
+    }
+
+    #[test]
+    fn an_acknowledgement_by_a_handset_is_no_receipt() {
+        for esm_class in [0x08, 0x10, 0x18, 0x0C] {
+            let tlvs = Tlvs::new();
+            let acknowledgement = deliver(esm_class, b"id:1 stat:DELIVRD", &tlvs);
+            assert_eq!(read(&acknowledgement, &ReceiptOptions::default()), Reading::NotReceipt);
+        }
+    }
+
+    #[test]
+    fn a_receipt_is_read_from_a_payload_behind_a_header() {
+        let mut tlvs = Tlvs::new();
+        tlvs.push(Tag::MESSAGE_PAYLOAD, b"\x05\x00\x03\x01\x01\x01id:1 stat:EXPIRED").unwrap();
+        let pdu = DataSm { esm_class: EsmClass(0x44), tlvs, ..DataSm::default() };
+        match read(&DeliverFields::from(&pdu), &ReceiptOptions::default()) {
+            Reading::Receipt(receipt) => {
+                assert_eq!(receipt.message_id.as_deref(), Some("1"));
+                assert_eq!(receipt.state, Some(ReceiptState::Expired));
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_id_is_never_cut() {
+        let id = "7".repeat(100);
+        let mut tlvs = Tlvs::new();
+        tlvs.push_c_octets(Tag::RECEIPTED_MESSAGE_ID, id.as_bytes()).unwrap();
+        tlvs.push_u8(Tag::MESSAGE_STATE, 2);
+        match read(&deliver(0, b"", &tlvs), &ReceiptOptions::default()) {
+            Reading::Receipt(receipt) => assert_eq!(receipt.message_id.as_deref(), Some(&*id)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_carriers_own_words_and_codes_are_taken_from_its_config() {
+        let options: ReceiptOptions = toml::from_str(
+            r#"
+            id_mode = "hex_dec"
+            unknown_is_final = true
+            [states]
+            "0" = "delivered"
+            gone = "undeliverable"
+            [errors]
+            "027" = "absent_subscriber"
+            "3:1" = "invalid_destination"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(options.id_mode, IdMode::HexDec);
+        let delivered = parse("id:1 stat:0 err:000", &options);
+        assert_eq!((delivered.state, delivered.is_final), (Some(ReceiptState::Delivered), true));
+        assert_eq!(delivered.reason(&options), None);
+        let absent = parse("id:1 stat:GONE err:027", &options);
+        assert_eq!(absent.reason(&options), Some(Reason::AbsentSubscriber));
+        assert_eq!(absent.error().as_deref(), Some("027"));
+        let unknown = parse("id:1 stat:UNKNOWN", &options);
+        assert!(unknown.is_final && !parse("id:1 stat:ACCEPTD", &options).is_final);
+        assert_eq!(unknown.reason(&options), Some(Reason::CarrierUnknown));
+        assert!(toml::from_str::<ReceiptOptions>("[states]\nX = \"happy\"").is_err());
+        assert!(toml::from_str::<ReceiptOptions>("stray = 1").is_err());
+    }
+
+    #[test]
+    fn a_network_error_gives_the_reason_where_no_word_does() {
+        let reason = |error: &[u8]| {
+            let mut tlvs = Tlvs::new();
+            tlvs.push_c_octets(Tag::RECEIPTED_MESSAGE_ID, b"1").unwrap();
+            tlvs.push_u8(Tag::MESSAGE_STATE, 5);
+            tlvs.push(Tag::NETWORK_ERROR_CODE, error).unwrap();
+            let errors = [("3:1".to_owned(), Reason::InvalidDestination)].into();
+            let options = ReceiptOptions { errors, ..ReceiptOptions::default() };
+            match read(&deliver(RECEIPT, b"", &tlvs), &options) {
+                Reading::Receipt(receipt) => {
+                    (receipt.reason(&options), receipt.error().unwrap_or_default().into_owned())
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(reason(&[3, 0, 27]), (Some(Reason::AbsentSubscriber), "3:27".to_owned()));
+        assert_eq!(reason(&[3, 0, 1]), (Some(Reason::InvalidDestination), "3:1".to_owned()));
+        assert_eq!(reason(&[8, 1, 0]), (Some(Reason::Undeliverable), "8:256".to_owned()));
+    }
+
+    #[test]
+    fn what_is_kept_holds_nothing_of_the_message() {
+        let receipt = parse("id:1 stat:DELIVRD text:a secret", &ReceiptOptions::default());
+        let record = receipt.to_record("819012345678");
+        assert_eq!((&*record.raw, &*record.state), ("id:1 stat:DELIVRD ", "DELIVERED"));
+        assert_eq!((&*record.carrier_message_id, &*record.text_id), ("1", ""));
+        assert!(!format!("{receipt:?}").contains("secret"));
+        let mut tlvs = Tlvs::new();
+        tlvs.push_c_octets(Tag::RECEIPTED_MESSAGE_ID, b"1").unwrap();
+        tlvs.push_u8(Tag::MESSAGE_STATE, 2);
+        match read(&deliver(RECEIPT, b"a secret", &tlvs), &ReceiptOptions::default()) {
+            Reading::Receipt(receipt) => assert_eq!(&*receipt.raw, ""),
+            other => panic!("{other:?}"),
+        }
+        let unparsed =
+            read(&deliver(RECEIPT, b"a secret", &Tlvs::new()), &ReceiptOptions::default());
+        assert_eq!(unparsed, Reading::Unparsed("a secret".into()));
+        assert!(!format!("{unparsed:?}").contains("secret"));
+    }
+
+    proptest! {
+        #[test]
+        fn anything_is_read(
+            esm_class: u8,
+            data_coding: u8,
+            octets in prop::collection::vec(any::<u8>(), 0..300),
+            text in "((id|sub|dlvrd|submit date|done date|stat|err|text):[ -~]{0,12}[ ,;\n]?){0,9}",
+        ) {
+            let options = ReceiptOptions { receipt_by_text: true, ..ReceiptOptions::default() };
+            for short_message in [&octets[..], text.as_bytes()] {
+                let deliver = DeliverFields {
+                    esm_class: EsmClass(esm_class),
+                    data_coding: DataCoding(data_coding),
+                    short_message,
+                    tlvs: &Tlvs::new(),
+                };
+                if let Reading::Receipt(receipt) = read(&deliver, &options) {
+                    prop_assert!(receipt.message_id.is_some() || receipt.state.is_some());
+                    prop_assert_eq!(
+                        receipt.is_final,
+                        receipt.state.is_some_and(ReceiptState::is_final)
+                    );
+                }
+            }
         }
     }
 }

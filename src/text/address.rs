@@ -96,7 +96,7 @@ impl E164 {
     }
 
     /// The number with its middle hidden, as it may stand in a log: `+8190****5678`.
-    pub fn masked(self) -> impl fmt::Display {
+    pub fn masked(self) -> String {
         mask(&self.to_string())
     }
 }
@@ -122,7 +122,7 @@ impl fmt::Display for E164 {
 impl fmt::Debug for E164 {
     /// Masked: a number stands in no log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.masked())
+        f.write_str(&self.masked())
     }
 }
 
@@ -371,7 +371,7 @@ impl fmt::Display for Sender {
 impl fmt::Debug for Sender {
     /// Masked: it may be somebody's number.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", mask(&self.0))
+        f.write_str(&mask(&self.0))
     }
 }
 
@@ -594,6 +594,174 @@ impl NameAlphabet {
                 octets
             }
             Self::Latin1 => name.chars().map(|it| u8::try_from(it).unwrap_or(b'?')).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn jp(input: &str) -> Result<String, AddressError> {
+        E164::parse(input, Region::Jp).map(|number| number.to_string())
+    }
+
+    #[test]
+    fn numbers_are_read_as_people_write_them() {
+        for input in [
+            "+819012345678",
+            "819012345678",
+            "090-1234-5678",
+            " 090 (1234) 5678 ",
+            "０９０ー１２３４ー５６７８",
+            "＋８１　９０−１２３４−５６７８",
+            "+81 (0)90-1234-5678",
+            "00819012345678",
+            "010 81 90 1234 5678",
+            "090.1234.5678",
+        ] {
+            assert_eq!(jp(input).as_deref(), Ok("+819012345678"), "{input}");
+        }
+        assert_eq!(jp("03-1234-5678").as_deref(), Ok("+81312345678"));
+        assert_eq!(jp("06012345678").as_deref(), Ok("+816012345678"));
+        assert_eq!(jp("020 1234 5678").as_deref(), Ok("+812012345678"));
+        assert_eq!(jp("02001234567890").as_deref(), Ok("+812001234567890"));
+        assert_eq!(jp("+1 212 555 0100").as_deref(), Ok("+12125550100"));
+        assert_eq!(jp("00012125550100"), Err(AddressError::NoCountryCode));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_number_is_told() {
+        assert_eq!(jp(""), Err(AddressError::Empty));
+        assert_eq!(jp("+-"), Err(AddressError::Empty));
+        assert_eq!(jp("090-1234x5678"), Err(AddressError::NotADigit { index: 8 }));
+        assert_eq!(jp("090+12345678"), Err(AddressError::NotADigit { index: 3 }));
+        let length = |found, expected| Err(AddressError::JapaneseLength { found, expected });
+        assert_eq!(jp("090-1234-567"), length(10, 11));
+        assert_eq!(jp("+8190123456789"), length(12, 11));
+        assert_eq!(jp("0200123456789"), length(13, 14));
+        assert_eq!(jp("031234567"), length(9, 10));
+        assert_eq!(jp("+123456"), Err(AddressError::TooShort { found: 6 }));
+        assert_eq!(jp("+1234567890123456"), Err(AddressError::TooLong { found: 16 }));
+        assert_eq!(jp("+0123456789"), Err(AddressError::NoCountryCode));
+        let long = AddressError::InputTooLong { found: 65, allowed: 64 };
+        assert_eq!(jp(&"1".repeat(65)), Err(long));
+        let abroad = E164::parse("09012345678", Region::None);
+        assert_eq!(abroad, Err(AddressError::NoCountryCode));
+        assert_eq!(
+            AddressError::JapaneseLength { found: 10, expected: 11 }.to_string(),
+            "10 digits with the leading 0, a Japanese number that begins so has 11"
+        );
+    }
+
+    #[test]
+    fn a_number_survives_both_kinds_of_serde() {
+        let number: E164 = "+819012345678".parse().unwrap();
+        assert_eq!(serde_json::to_string(&number).unwrap(), "\"+819012345678\"");
+        assert_eq!(serde_json::from_str::<E164>("\"819012345678\"").unwrap(), number);
+        let octets = postcard::to_stdvec(&number).unwrap();
+        assert_eq!((octets.len(), postcard::from_bytes::<E164>(&octets).unwrap()), (6, number));
+        assert!(serde_json::from_str::<E164>("\"+81901234\"").is_err());
+        assert_eq!(&*number.digits(), "819012345678");
+        let longest = E164::parse("+999999999999999", Region::None).unwrap();
+        assert_eq!(&*longest.digits(), "999999999999999");
+    }
+
+    #[test]
+    fn what_is_logged_hides_the_number() {
+        let number: E164 = "+819012345678".parse().unwrap();
+        assert_eq!(number.masked(), "+8190****5678");
+        assert_eq!(format!("{number:?}"), "+8190****5678");
+        assert_eq!(mask("09012345678"), "0901****5678");
+        assert_eq!(mask("0005123"), "00****23");
+        assert_eq!(mask("1234"), "****");
+        assert_eq!(mask("+"), "****");
+        assert_eq!(format!("{:?}", Sender::parse("MyCompany").unwrap()), "My****ny");
+    }
+
+    #[test]
+    fn senders_are_numbers_codes_or_names() {
+        let kind = |input| Sender::parse(input).map(|sender| sender.kind());
+        assert_eq!(kind("+81 90-1234-5678"), Ok(SenderKind::International));
+        assert_eq!(kind("0005123456"), Ok(SenderKind::National));
+        assert_eq!(kind("20345"), Ok(SenderKind::ShortCode));
+        assert_eq!(kind("Bank 24"), Ok(SenderKind::Name));
+        assert_eq!(kind("12345678901"), Ok(SenderKind::International));
+        assert_eq!(Sender::parse(" 090-1234-5678 ").unwrap().as_str(), "09012345678");
+        assert_eq!(kind("ElevenChars"), Ok(SenderKind::Name));
+        assert_eq!(kind("TwelveChars!"), Err(AddressError::NameTooLong { found: 12 }));
+        assert_eq!(kind("[Bracket€]"), Err(AddressError::NameTooLong { found: 13 }));
+        assert_eq!(kind("飛脚"), Err(AddressError::NotInName { index: 0 }));
+        assert_eq!(kind("a\nb"), Err(AddressError::NotInName { index: 1 }));
+        assert_eq!(kind(""), Err(AddressError::Empty));
+        let long = AddressError::SenderTooLong { found: 16, allowed: 15 };
+        assert_eq!(kind("0123456789012345"), Err(long));
+    }
+
+    fn forms(text: &str) -> AddressForms {
+        toml::from_str(text).unwrap()
+    }
+
+    fn shown(address: &Address) -> (u8, u8, String) {
+        (address.ton.0, address.npi.0, address.addr.to_text_lossy())
+    }
+
+    #[test]
+    fn carriers_get_their_own_forms() {
+        let number: E164 = "+819012345678".parse().unwrap();
+        let destination = |text: &str| shown(&forms(text).destination(number));
+        assert_eq!(destination(""), (1, 1, "819012345678".to_owned()));
+        assert_eq!(destination("[destination]\nplus = true"), (1, 1, "+819012345678".to_owned()));
+        let national = "[destination]\nplus = true\nrewrite = [{ from = \"81\", to = \"0\" }]";
+        assert_eq!(destination(national), (2, 1, "09012345678".to_owned()));
+        assert_eq!(destination("[destination]\nton = 0\nnpi = 0").0, 0);
+    }
+
+    #[test]
+    fn senders_get_the_numbers_of_their_kind() {
+        let source = |text: &str, sender: &str| {
+            shown(&forms(text).source(Some(&Sender::parse(sender).unwrap())))
+        };
+        assert_eq!(source("", "+819012345678"), (1, 1, "819012345678".to_owned()));
+        assert_eq!(source("", "0005123456"), (2, 1, "0005123456".to_owned()));
+        assert_eq!(source("", "20345"), (3, 0, "20345".to_owned()));
+        assert_eq!(source("", "A_b@c"), (5, 0, "A\u{11}b-c".to_owned()));
+        let latin = "[source]\nalphabet = \"latin1\"";
+        assert_eq!(source(latin, "A_b@é"), (5, 0, "A_b@é".to_owned()));
+        let mapped = "[source.map]\nBank = \"20345\"";
+        assert_eq!(source(mapped, "Bank"), (3, 0, "20345".to_owned()));
+        assert_eq!(source(mapped, "Shop").2, "Shop");
+        assert_eq!(source("[source]\nfixed = \"777777\"\nton = 6", "Shop").0, 6);
+        let none = forms("").source(None);
+        assert_eq!(shown(&none), (0, 0, String::new()));
+    }
+
+    #[test]
+    fn no_form_is_longer_than_an_address() {
+        let forms = forms(
+            "[source]\nplus = true\nrewrite = [{ from = \"\", to = \"1234\" }]\n\
+             [destination]\nplus = true\nrewrite = [{ from = \"\", to = \"1234\" }]",
+        );
+        let longest = E164::parse("+999999999999999", Region::None).unwrap();
+        assert_eq!(forms.destination(longest).addr.len(), 20);
+        let sender = Sender::parse("+999999999999999").unwrap();
+        assert_eq!(forms.source(Some(&sender)).addr.len(), 20);
+        let digits = Sender::parse("999999999999999").unwrap();
+        assert_eq!(forms.source(Some(&digits)).addr.len(), 20);
+        let name = Sender::parse("ÅÅÅÅÅÅÅÅÅÅÅ").unwrap();
+        assert_eq!(forms.source(Some(&name)).addr.len(), 11);
+    }
+
+    #[test]
+    fn a_form_that_is_none_is_refused() {
+        for bad in [
+            "[source]\nfixed = \"ABCDEFGHIJKL\"",
+            "[source]\nrewrite = [{ from = \"8a\", to = \"0\" }]",
+            "[destination]\nrewrite = [{ from = \"81\", to = \"12345\" }]",
+            "[destination]\nalphabet = \"gsm\"",
+            "[source]\nton = 300",
+        ] {
+            assert!(toml::from_str::<AddressForms>(bad).is_err(), "{bad}");
         }
     }
 }

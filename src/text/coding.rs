@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use bytes::BufMut;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
@@ -71,14 +72,15 @@ impl Coding {
     }
 
     /// Appends the octets of `text`, which the coding holds; GSM septets one an octet.
-    pub(super) fn write(self, text: &str, shifts: Shifts, out: &mut impl Extend<u8>) {
+    pub(super) fn write(self, text: &str, shifts: Shifts, out: &mut impl BufMut) {
         match self {
-            Self::Gsm7 => out.extend(septets(text, shifts)),
+            Self::Gsm7 => septets(text, shifts).for_each(|septet| out.put_u8(septet)),
             Self::Latin1 | Self::Ascii => {
-                out.extend(text.chars().filter_map(|character| u8::try_from(character).ok()));
+                let octets = text.chars().filter_map(|character| u8::try_from(character).ok());
+                octets.for_each(|octet| out.put_u8(octet));
             }
-            Self::Cp1252 => out.extend(text.chars().filter_map(cp1252)),
-            Self::Ucs2 => out.extend(text.encode_utf16().flat_map(u16::to_be_bytes)),
+            Self::Cp1252 => text.chars().filter_map(cp1252).for_each(|octet| out.put_u8(octet)),
+            Self::Ucs2 => text.encode_utf16().for_each(|unit| out.put_u16(unit)),
             Self::Binary => {}
         }
     }

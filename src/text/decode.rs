@@ -4,7 +4,6 @@ use crate::pdu::DataCoding;
 
 use super::coding;
 use super::gsm;
-use super::gsm::Shifts;
 use super::profile::DefaultAlphabet;
 use super::profile::Profile;
 use super::udh::Udh;
@@ -47,19 +46,81 @@ pub fn decode(
     })
 }
 
-/// Whether the parts of a long message are joined before they are read: a sender may have cut a
-/// character between them. Parts in the GSM alphabet are read one by one, for each may name its
-/// own tables and end in the middle of an escape.
-pub fn joins_before_reading(data_coding: DataCoding, header: &Udh) -> bool {
-    !matches!(charset(data_coding, header), Charset::Gsm | Charset::Default)
+/// One part of a long message, as it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// Its header.
+    pub header: Udh,
+    /// The octets behind it.
+    pub octets: &'a [u8],
+}
+
+/// Reads a long message, `…` in the place of parts that are missing.
+///
+/// Parts that follow each other are joined before they are read, since phones cut pairs and
+/// escapes between them. `None` when they are no text: keep the octets.
+pub fn decode_parts(
+    data_coding: DataCoding,
+    profile: &Profile,
+    parts: &[Option<Part<'_>>],
+) -> Option<String> {
+    let mut text = String::new();
+    let mut missing = false;
+    for run in parts.chunk_by(|before, after| joins(before.as_ref(), after.as_ref())) {
+        let Some(&Some(Part { header, .. })) = run.first() else {
+            missing = true;
+            continue;
+        };
+        if std::mem::take(&mut missing) {
+            text.push('…');
+        }
+        let packed = profile.packed && is_gsm(data_coding, profile, &header);
+        let octets: Vec<u8> = run
+            .iter()
+            .flatten()
+            .flat_map(|part| if packed { part.septets() } else { part.octets.to_vec() })
+            .collect();
+        let read = if packed {
+            Some(gsm::decode(&octets, header.shifts))
+        } else {
+            decode(data_coding, profile, &header, &octets)
+        };
+        text.push_str(&read?);
+    }
+    if missing {
+        text.push('…');
+    }
+    Some(text)
+}
+
+impl Part<'_> {
+    fn septets(&self) -> Vec<u8> {
+        gsm::unpack(self.octets, gsm::fill_bits(self.header.octets))
+    }
+}
+
+/// Whether two parts are read as one: both are there, with the same tables.
+fn joins(before: Option<&Part<'_>>, after: Option<&Part<'_>>) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => before.header.shifts == after.header.shifts,
+        (before, after) => before.is_none() && after.is_none(),
+    }
+}
+
+fn is_gsm(data_coding: DataCoding, profile: &Profile, header: &Udh) -> bool {
+    match charset(data_coding, header) {
+        Charset::Gsm => true,
+        Charset::Default => profile.default_alphabet == DefaultAlphabet::Gsm,
+        _ => false,
+    }
 }
 
 fn decode_gsm(octets: &[u8], header: &Udh, packed: bool) -> String {
-    let shifts: Shifts = header.shifts;
     if packed {
-        gsm::decode(&gsm::unpack(octets, gsm::fill_bits(header.octets)), shifts)
+        let octets = gsm::unpack(octets, gsm::fill_bits(header.octets));
+        gsm::decode(&octets, header.shifts)
     } else {
-        gsm::decode(octets, shifts)
+        gsm::decode(octets, header.shifts)
     }
 }
 
@@ -133,6 +194,26 @@ mod tests {
         let read = |value| decode(DataCoding(value), &latin, &Udh::default(), b"\x00\xE9");
         assert_eq!(read(0x00).as_deref(), Some("\0é"));
         assert_eq!(read(0xF0).as_deref(), Some("@\u{FFFD}"));
+    }
+
+    #[test]
+    fn parts_are_read_as_one_text() {
+        let parts = |data_coding, packed, octets: &[Option<&[u8]>]| {
+            let header = Udh { octets: 6, ..Udh::default() };
+            let parts: Vec<_> =
+                octets.iter().map(|it| it.map(|octets| Part { header, octets })).collect();
+            let profile = Profile { packed, ..Profile::default() };
+            decode_parts(DataCoding(data_coding), &profile, &parts)
+        };
+        let (high, low) = (&[0x30, 0x42, 0xD8, 0x3D][..], &[0xDE, 0x00][..]);
+        assert_eq!(parts(8, false, &[Some(high), Some(low)]).as_deref(), Some("あ😀"));
+        assert_eq!(parts(0, false, &[Some(b"a\x1B"), Some(b"e")]).as_deref(), Some("a€"));
+        let packed: [&[u8]; 2] = [&[0xC2, 0x1B], &[0xCA]];
+        let packed = parts(0, true, &packed.map(Some));
+        assert_eq!(packed.as_deref(), Some("a€"));
+        let holes = [None, Some(&b"b"[..]), None, None, Some(b"e"), None];
+        assert_eq!(parts(0, false, &holes).as_deref(), Some("…b…e…"));
+        assert_eq!(parts(4, false, &[Some(b"b"), None]), None);
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The GSM 7-bit alphabet: characters to septets and back, and septets packed into octets
 //! (3GPP 23.038 §6.1.2, §6.2.1).
 
+use bytes::BufMut;
+
 use super::national;
 use super::national::National;
 
@@ -147,20 +149,20 @@ pub(super) const fn fill_bits(header: usize) -> usize {
 }
 
 /// Packs septets behind `fill` empty bits, the first septet in the lowest bits.
-pub(super) fn pack(septets: impl Iterator<Item = u8>, fill: usize, out: &mut impl Extend<u8>) {
+pub(super) fn pack(septets: impl Iterator<Item = u8>, fill: usize, out: &mut impl BufMut) {
     let (mut bits, mut held) = (0u16, fill);
     for septet in septets {
         bits |= u16::from(septet & 0x7F) << held;
         held += 7;
         if held >= 8 {
             let [low, high] = bits.to_le_bytes();
-            out.extend([low]);
+            out.put_u8(low);
             (bits, held) = (u16::from(high), held - 8);
         }
     }
     if held > 0 {
         let [low, _] = bits.to_le_bytes();
-        out.extend([low]);
+        out.put_u8(low);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Characters, and the octets and segments that carry them.
 //!
-//! A [`Profile`] says what one carrier can carry. [`plan`] chooses the coding of a text for it and
+//! A [`Profile`] says what one carrier can carry. [`plan()`] chooses the coding of a text for it and
 //! counts the segments; [`Plan::segments`] makes their octets. What comes back is read by
-//! [`decode`], and the parts of long messages meet in [`reassembly`]. Nothing is ever cut away: a
+//! [`decode()`], and the parts of long messages meet in [`reassembly`]. Nothing is ever cut away: a
 //! text over a limit, or with a character that cannot be carried, is an error with the numbers.
 //!
 //! ```
@@ -28,8 +28,9 @@ mod split;
 pub mod udh;
 
 pub use self::coding::Coding;
+pub use self::decode::Part;
 pub use self::decode::decode;
-pub use self::decode::joins_before_reading;
+pub use self::decode::decode_parts;
 pub use self::gsm::Shifts;
 pub use self::national::National;
 pub use self::plan::EncodingChoice;

@@ -1,6 +1,7 @@
 //! The choice of a coding for one carrier, and what the message costs there.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::num::NonZeroU8;
 
 use bytes::Bytes;
@@ -67,10 +68,20 @@ pub struct Plan {
     options: SplitOptions,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 enum Content {
     Text(String),
     Binary { octets: Bytes, elements: Bytes },
+}
+
+impl fmt::Debug for Content {
+    /// Sizes only: message text is in no log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "Text({} octets)", text.len()),
+            Self::Binary { octets, .. } => write!(f, "Binary({} octets)", octets.len()),
+        }
+    }
 }
 
 impl Plan {
@@ -323,7 +334,10 @@ impl Given<'_> {
             .filter(|&shifts| self.sent.chars().all(|it| holds(Coding::Gsm7, shifts, it)))
             .map(|shifts| self.as_is(Coding::Gsm7, shifts, None))
             .filter(|draft| with_header || self.segments(draft) == 1)
-            .min_by_key(|draft| self.segments(draft))
+            .min_by_key(|draft| {
+                let Measure { segments, units } = self.measure(draft);
+                (segments, units)
+            })
     }
 
     fn as_is(&self, coding: Coding, shifts: Shifts, forced_by: Option<Fault>) -> Draft<'_> {
@@ -524,4 +538,210 @@ fn compose(text: &str) -> Option<String> {
         composed.extend(rest.nfc().chain(kept));
     }
     (composed != text).then_some(composed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::super::national::National;
+    use super::super::profile::DefaultAlphabet;
+    use super::super::repertoire::Preset;
+    use super::super::repertoire::Repertoire;
+    use super::*;
+
+    fn auto(text: &str, profile: &Profile) -> Plan {
+        plan(text, EncodingChoice::Auto, profile, None).unwrap()
+    }
+
+    fn fault(index: usize, character: char) -> Fault {
+        Fault { index, character }
+    }
+
+    #[test]
+    fn the_cheapest_coding_that_holds_the_text_is_taken() {
+        let gsm = auto("Pay €5 [¥]", &Profile::default());
+        assert_eq!((gsm.coding, gsm.data_coding, gsm.units), (Coding::Gsm7, DataCoding(0), 13));
+        assert_eq!(gsm.forced_by, None);
+        let ucs2 = auto("Pay 5円", &Profile::default());
+        assert_eq!((ucs2.coding, ucs2.data_coding, ucs2.units), (Coding::Ucs2, DataCoding(8), 6));
+        assert_eq!(ucs2.forced_by, Some(fault(5, '円')));
+        let asked = plan("a", EncodingChoice::Ucs2, &Profile::default(), None).unwrap();
+        assert_eq!((asked.coding, asked.forced_by), (Coding::Ucs2, None));
+    }
+
+    #[test]
+    fn gsm_by_request_tells_all_that_stands_in_the_way() {
+        let refused = plan("ア`b日", EncodingChoice::Gsm7, &Profile::default(), None);
+        let faults = vec![fault(0, 'ア'), fault(1, '`'), fault(3, '日')];
+        assert_eq!(refused, Err(PlanError::Unencodable { faults, set: "gsm7" }));
+        let many = plan(&"日".repeat(99), EncodingChoice::Gsm7, &Profile::default(), None);
+        assert!(matches!(many, Err(PlanError::Unencodable { faults, .. }) if faults.len() == 32));
+    }
+
+    #[test]
+    fn another_default_alphabet_takes_only_what_gsm_has_too() {
+        let latin = Profile { default_alphabet: DefaultAlphabet::Latin1, ..Profile::default() };
+        assert_eq!(auto("é_@", &latin).segments(0)[0].payload(), b"\xE9_@");
+        assert_eq!(auto("é_@", &latin).coding, Coding::Latin1);
+        // Latin-1 has both, and the SMSC would drop the first.
+        assert_eq!(auto("ç", &latin).coding, Coding::Ucs2);
+        assert_eq!(auto("€", &latin).coding, Coding::Ucs2);
+        let cp1252 = Profile { default_alphabet: DefaultAlphabet::Cp1252, ..Profile::default() };
+        assert_eq!(auto("€", &cp1252).segments(0)[0].payload(), [0x80]);
+        let ascii = Profile { default_alphabet: DefaultAlphabet::Ascii, ..Profile::default() };
+        assert_eq!(
+            (auto("a", &ascii).coding, auto("é", &ascii).coding),
+            (Coding::Ascii, Coding::Ucs2)
+        );
+    }
+
+    #[test]
+    fn decomposed_letters_are_joined_and_names_keep_their_kanji() {
+        let profile = Profile::default();
+        let joined = auto("か\u{3099}a\u{30A}", &profile);
+        assert_eq!((joined.text(), joined.units), ("がå", 2));
+        assert_eq!(auto("\u{FA19}\u{FA1B}か\u{3099}", &profile).text(), "\u{FA19}\u{FA1B}が");
+        let kept = Profile { nfc: false, ..Profile::default() };
+        assert_eq!(auto("か\u{3099}", &kept).units, 2);
+    }
+
+    #[test]
+    fn places_are_those_of_the_text_as_it_was_given() {
+        let text = "a\r\nc\u{327}b\r\n日x";
+        let forced = auto(text, &Profile { newline: Newline::Lf, ..Profile::default() });
+        assert_eq!((forced.text(), forced.forced_by), ("a\nçb\n日x", Some(fault(3, 'ç'))));
+        let later = auto("a\r\ne\u{301}\r日", &Profile::default());
+        assert_eq!(later.forced_by, Some(fault(6, '日')));
+    }
+
+    #[test]
+    fn line_breaks_are_sent_as_the_carrier_wants_them() {
+        let crlf = Profile { newline: Newline::Crlf, ..Profile::default() };
+        for text in ["a\nb", "a\r\nb", "a\rb"] {
+            assert_eq!(auto(text, &Profile::default()).text(), "a\nb");
+            assert_eq!((auto(text, &crlf).text(), auto(text, &crlf).units), ("a\r\nb", 4));
+        }
+    }
+
+    #[test]
+    fn national_tables_are_used_where_they_save_segments() {
+        let turkish = Profile { national_shifts: vec![National::Turkish], ..Profile::default() };
+        // 70 letters and fewer are one segment in UCS-2 as well, and that works everywhere.
+        assert_eq!(auto(&"ş".repeat(70), &turkish).coding, Coding::Ucs2);
+        let saved = auto(&"ş".repeat(71), &turkish);
+        assert_eq!((saved.coding, saved.segments, saved.units), (Coding::Gsm7, 1, 71));
+        assert_eq!(saved.shifts().locking, Some(National::Turkish));
+        let asked = plan("ş", EncodingChoice::Gsm7, &turkish, None).unwrap();
+        assert_eq!((asked.coding, asked.segments(0)[0].udhi()), (Coding::Gsm7, true));
+        // No header may stand beside SAR parameters.
+        let sar = Profile { long: Transport::Sar, ..turkish };
+        assert_eq!(auto(&"ş".repeat(200), &sar).coding, Coding::Ucs2);
+    }
+
+    #[test]
+    fn typography_is_simplified_only_where_that_saves_unicode() {
+        let plain = Profile { map_presets: vec![Preset::Punctuation], ..Profile::default() };
+        let saved = auto("“It’s” – 5…", &plain);
+        assert_eq!((saved.coding, saved.text()), (Coding::Gsm7, "\"It's\" - 5..."));
+        let first = Replaced { index: 0, from: '“', to: "\"".to_owned() };
+        assert_eq!((saved.replaced.len(), saved.replaced.first()), (5, Some(&first)));
+        let kept = auto("“日”", &plain);
+        assert_eq!((kept.text(), kept.replaced.len()), ("“日”", 0));
+        assert_eq!(kept.forced_by, Some(fault(1, '日')));
+        let own = Profile { map: [('“', "<<".to_owned())].into(), ..plain };
+        assert_eq!(auto("“a", &own).text(), "<<a");
+    }
+
+    fn au() -> Profile {
+        Profile { charset_short: Some(Repertoire::ShiftJis), ..Profile::default() }
+    }
+
+    #[test]
+    fn a_short_text_must_go_through_shift_jis_and_a_long_one_not() {
+        let refused = plan("東京😀髙", EncodingChoice::Auto, &au(), None);
+        let faults = vec![fault(2, '😀'), fault(3, '髙')];
+        assert_eq!(refused, Err(PlanError::Unencodable { faults, set: "shift_jis" }));
+        let long = format!("{}😀", "あ".repeat(69));
+        assert_eq!(auto(&long, &au()).units, 71);
+        let latin = plan("é", EncodingChoice::Auto, &au(), None);
+        assert!(matches!(latin, Err(PlanError::Unencodable { set: "shift_jis", .. })));
+    }
+
+    #[test]
+    fn a_map_makes_a_short_text_fit_and_leaves_a_long_one_alone() {
+        let presets = vec![Preset::JisVariants, Preset::SpelledOut];
+        let map = [('髙', "高".to_owned())].into();
+        let profile = Profile { map_presets: presets, map, ..au() };
+        let mapped = auto("髙い～㈱—①", &profile);
+        assert_eq!(mapped.text(), "高い〜(株)―(1)");
+        let indexes: Vec<usize> = mapped.replaced.iter().map(|it| it.index).collect();
+        assert_eq!(indexes, [0, 2, 3, 4, 5]);
+        // With its replacement it is too long for Shift_JIS, so it goes as it is.
+        let grown = auto(&format!("{}㈱", "あ".repeat(69)), &profile);
+        assert_eq!((grown.units, grown.replaced.len()), (70, 0));
+        assert!(grown.text().ends_with('㈱'));
+    }
+
+    #[test]
+    fn too_long_is_an_error_with_the_numbers() {
+        let three = NonZeroU8::new(3);
+        let over = plan(&"あ".repeat(202), EncodingChoice::Auto, &Profile::default(), three);
+        let error = PlanError::TooManySegments { needed: 4, allowed: 3, units: 202 };
+        assert_eq!(over, Err(error.clone()));
+        assert_eq!(
+            error.to_string(),
+            "the text needs 4 segments (202 units), at most 3 are allowed"
+        );
+        let few = Profile { max_units: NonZeroU32::new(332), ..Profile::default() };
+        let over = plan(&"あ".repeat(333), EncodingChoice::Auto, &few, None);
+        assert_eq!(over, Err(PlanError::TooManyUnits { units: 333, allowed: 332, needed: 5 }));
+    }
+
+    #[test]
+    fn a_payload_is_one_message_and_counts_as_many_on_air() {
+        let profile = Profile { long: Transport::Payload, ..Profile::default() };
+        let long = auto(&"あ".repeat(670), &profile);
+        assert_eq!((long.segments, long.segments_on_air, long.needs_payload()), (1, 10, true));
+        let segments = long.segments(1);
+        assert_eq!((segments.len(), segments[0].user_data.len()), (1, 1_340));
+        assert!(!auto("short", &profile).needs_payload());
+        let over = plan(&"あ".repeat(671), EncodingChoice::Auto, &profile, None);
+        assert!(matches!(over, Err(PlanError::TooManySegments { needed: 11, .. })));
+    }
+
+    fn octets(count: usize, udh: &[u8], profile: &Profile) -> Result<Plan, PlanError> {
+        binary(Bytes::from(vec![7; count]), udh, None, profile, None)
+    }
+
+    #[test]
+    fn octets_are_cut_behind_their_header() {
+        let ports = [6, 5, 4, 0x0B, 0x84, 0x23, 0xF0];
+        let one = octets(133, &ports, &Profile::default()).unwrap();
+        assert_eq!((one.coding, one.data_coding), (Coding::Binary, DataCoding(4)));
+        assert_eq!(one.segments(1)[0].user_data.len(), 140);
+        let two = octets(134, &ports, &Profile::default()).unwrap().segments(0x1FF);
+        assert_eq!(two[0].udh(), [11, 0, 3, 0xFF, 2, 1, 5, 4, 0x0B, 0x84, 0x23, 0xF0]);
+        assert_eq!((two[0].payload().len(), two[1].payload().len()), (128, 6));
+        let bare = octets(141, &[], &Profile { long: Transport::Sar16, ..Profile::default() });
+        let bare = bare.unwrap().segments(0x1FF);
+        assert_eq!((bare[0].udhi(), bare[0].payload().len()), (false, 133));
+        assert_eq!(bare[1].sar.map(|sar| (sar.reference, sar.seq)), Some((0x1FF, 2)));
+        let none = octets(0, &[], &Profile::default()).unwrap().segments(1);
+        assert_eq!((none.len(), none[0].user_data.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_header_that_is_none_is_refused() {
+        let bad = octets(1, &[6, 5], &Profile::default());
+        assert_eq!(bad, Err(PlanError::BadHeader { said: 6, found: 1 }));
+        let mut long = vec![0x70; 70];
+        long[0] = 69;
+        let long = octets(1, &long, &Profile::default());
+        assert_eq!(long, Err(PlanError::HeaderTooLong { octets: 70, allowed: 64 }));
+        // Who cuts for himself cuts small enough.
+        let parted = octets(141, &[5, 0, 3, 1, 2, 1], &Profile::default());
+        let error = PlanError::TooManySegments { needed: 2, allowed: 1, units: 141 };
+        assert_eq!(parted, Err(error));
+    }
 }

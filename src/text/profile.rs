@@ -142,3 +142,56 @@ impl Default for DataCodings {
         Self { default: 0x00, ucs2: 0x08, binary: 0x04 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_is_read_with_its_defaults() {
+        let profile: Profile = toml::from_str(
+            r#"
+            long = "udh16"
+            national_shifts = ["turkish", "portuguese"]
+            charset_short = "shift_jis"
+            map_presets = ["jis_variants", "spelled_out"]
+            newline = "crlf"
+            [map]
+            "髙" = "高"
+            "♡" = ""
+            [data_coding]
+            ucs2 = 24
+            "#,
+        )
+        .unwrap();
+        assert_eq!((profile.long, profile.max_segments.get()), (Transport::Udh16, 10));
+        assert_eq!(profile.national_shifts, [National::Turkish, National::Portuguese]);
+        assert_eq!(profile.map.get(&'髙').map(String::as_str), Some("高"));
+        assert_eq!((profile.data_coding.ucs2, profile.data_coding.binary), (24, 4));
+        assert!(profile.nfc && profile.charset_short_units == 70);
+    }
+
+    #[test]
+    fn a_profile_with_a_fault_is_refused() {
+        for bad in [
+            "stray = 1",
+            "long = \"udh\"",
+            "max_segments = 0",
+            "max_segments = 256",
+            "max_units = 0",
+            "national_shifts = [\"klingon\"]",
+            "[map]\n\"ab\" = \"c\"",
+            "[data_coding]\nstray = 1",
+            "[data_coding]\nucs2 = 256",
+        ] {
+            assert!(toml::from_str::<Profile>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_profile_written_out_is_the_same() {
+        let profile = Profile { map: [('髙', "高".to_owned())].into(), ..Profile::default() };
+        let text = toml::to_string(&profile).unwrap();
+        assert_eq!(toml::from_str::<Profile>(&text).unwrap(), profile);
+    }
+}

@@ -1,5 +1,6 @@
 //! A text cut into segments: as few as its coding needs, and no character cut in two.
 
+use std::fmt;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -152,7 +153,7 @@ impl SplitOptions {
 }
 
 /// One message on the air: the octets of one `submit_sm`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Segment {
     /// The octets of `short_message` or `message_payload`: the header, if any, then the text's.
     pub user_data: Bytes,
@@ -178,6 +179,18 @@ impl Segment {
     /// The octets behind the header.
     pub fn payload(&self) -> &[u8] {
         self.user_data.get(self.udh_octets..).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Segment {
+    /// Sizes only: message text is in no log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Segment")
+            .field("octets", &self.user_data.len())
+            .field("udh", &self.udh())
+            .field("units", &self.units)
+            .field("sar", &self.sar)
+            .finish()
     }
 }
 
@@ -211,7 +224,7 @@ pub struct Measure {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum SplitError {
     /// The coding does not hold a character.
-    #[error("character {index} (U+{:04X}) is not in the alphabet", u32::from(*character))]
+    #[error("character {index} is not in the alphabet")]
     Unencodable {
         /// Which one, counted in characters from 0.
         index: usize,
@@ -308,7 +321,8 @@ fn write_text(
 ) -> Segment {
     let shifts = options.shifts();
     let (concat, sar) = options.transport.carry(concat);
-    udh::write(concat, udh::shift_elements(shifts), octets);
+    udh::write(concat, udh::shift_octets(shifts), octets);
+    udh::write_shifts(shifts, octets);
     let udh_octets = octets.len();
     if options.packed && options.coding == Coding::Gsm7 {
         let septets = coding::septets(text, shifts);
@@ -359,7 +373,8 @@ fn write_piece(
 ) -> Segment {
     let (concat, sar) = options.transport.carry(concat);
     let mut user_data = BytesMut::with_capacity(MESSAGE_OCTETS);
-    udh::write(concat, elements.iter().copied(), &mut user_data);
+    udh::write(concat, elements.len(), &mut user_data);
+    user_data.extend_from_slice(elements);
     let udh_octets = user_data.len();
     user_data.extend_from_slice(piece);
     Segment { user_data: user_data.freeze(), udh_octets, units: piece.len(), sar }

@@ -1,5 +1,7 @@
 //! The user data header in front of a message's octets (3GPP 23.040 §9.2.3.24).
 
+use bytes::BufMut;
+
 use super::gsm::Shifts;
 use super::national::National;
 
@@ -134,33 +136,31 @@ pub(super) const fn shift_octets(shifts: Shifts) -> usize {
     3 * (shifts.single.is_some() as usize + shifts.locking.is_some() as usize)
 }
 
-/// The elements that name `shifts`.
-pub(super) fn shift_elements(shifts: Shifts) -> impl Iterator<Item = u8> + Clone {
+/// Appends the elements that name `shifts`.
+pub(super) fn write_shifts(shifts: Shifts, out: &mut impl BufMut) {
     let single = shifts.single.map(|language| [ie::SINGLE_SHIFT, 1, language.id()]);
     let locking = shifts.locking.map(|language| [ie::LOCKING_SHIFT, 1, language.id()]);
-    single.into_iter().chain(locking).flatten()
+    single.into_iter().chain(locking).for_each(|element| out.put_slice(&element));
 }
 
-/// Appends a header with a concatenation element and `elements`; nothing without any.
-pub(super) fn write(
-    concat: Option<Concat>,
-    elements: impl Iterator<Item = u8> + Clone,
-    out: &mut impl Extend<u8>,
-) {
-    let length = length(concat.map(|concat| concat.bits), elements.clone().count());
-    out.extend(u8::try_from(length).ok().and_then(|length| length.checked_sub(1)));
+/// Appends the beginning of a header, up to where its other elements, `elements` octets, follow;
+/// nothing when there is neither.
+pub(super) fn write(concat: Option<Concat>, elements: usize, out: &mut impl BufMut) {
+    let length = length(concat.map(|concat| concat.bits), elements);
+    if let Some(counted) = u8::try_from(length).ok().and_then(|length| length.checked_sub(1)) {
+        out.put_u8(counted);
+    }
     match concat {
         Some(Concat { bits: RefBits::Eight, reference, total, seq }) => {
             let [_, low] = reference.to_be_bytes();
-            out.extend([ie::CONCAT_8, 3, low, total, seq]);
+            out.put_slice(&[ie::CONCAT_8, 3, low, total, seq]);
         }
         Some(Concat { bits: RefBits::Sixteen, reference, total, seq }) => {
             let [high, low] = reference.to_be_bytes();
-            out.extend([ie::CONCAT_16, 4, high, low, total, seq]);
+            out.put_slice(&[ie::CONCAT_16, 4, high, low, total, seq]);
         }
         None => {}
     }
-    out.extend(elements);
 }
 
 #[cfg(test)]

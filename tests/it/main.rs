@@ -16,6 +16,7 @@ mod route;
 mod route_compose;
 mod session;
 mod smsc;
+mod text_laws;
 mod text_vectors;
 mod tidy;
 mod vectors;
