@@ -81,8 +81,9 @@ impl Appender {
 
     fn close_batch(&mut self) {
         if !self.open.is_empty() {
-            // The next batch is likely to be as long as this one.
-            let next = Batch::new(self.open.end(), self.open.octets().len());
+            // The next batch is likely to be as long as this one, unless this was a burst.
+            let capacity = self.open.octets().len().min(64 << 10);
+            let next = Batch::new(self.open.end(), capacity);
             self.full.push_back(std::mem::replace(&mut self.open, next));
         }
     }

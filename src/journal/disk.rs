@@ -5,8 +5,9 @@
 
 use std::fs;
 use std::io;
-use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::FileExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -67,7 +68,13 @@ pub trait DiskFile: Send + Sync + 'static {
     fn size(&self) -> io::Result<u64>;
 }
 
+/// What other users may do with the files: nothing, since messages are in them.
+const OWNERS_FILE: u32 = 0o600;
+const OWNERS_DIRECTORY: u32 = 0o700;
+
 /// A directory of the machine's file system.
+///
+/// What it makes, only its owner may read.
 #[derive(Clone, Debug)]
 pub struct Files {
     dir: PathBuf,
@@ -99,7 +106,7 @@ impl Disk for Files {
         }
         // A new name is durable once the directory that holds it is synced, so from the top down.
         for dir in missing.into_iter().rev() {
-            fs::create_dir(dir)?;
+            fs::DirBuilder::new().mode(OWNERS_DIRECTORY).create(dir)?;
             if let Some(parent) = dir.parent() {
                 fs::File::open(parent)?.sync_all()?;
             }
@@ -109,15 +116,12 @@ impl Disk for Files {
 
     fn lock(&self, name: &str) -> io::Result<Option<fs::File>> {
         let path = self.dir.join(name);
-        let mut file = fs::File::options().create(true).append(true).open(path)?;
+        let file = fs::File::options().create(true).append(true).mode(OWNERS_FILE).open(path)?;
         match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => return Ok(None),
-            Err(fs::TryLockError::Error(error)) => return Err(error),
+            Ok(()) => Ok(Some(file)),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
         }
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())?;
-        Ok(Some(file))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -135,7 +139,8 @@ impl Disk for Files {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        fs::File::options().read(true).write(true).create_new(true).open(path)
+        let mut options = fs::File::options();
+        options.read(true).write(true).create_new(true).mode(OWNERS_FILE).open(path)
     }
 
     fn open(&self, name: &str) -> io::Result<fs::File> {

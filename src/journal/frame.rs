@@ -328,3 +328,89 @@ fn take_u32(octets: &[u8]) -> Option<(u32, &[u8])> {
 fn take_u64(octets: &[u8]) -> Option<(u64, &[u8])> {
     octets.split_first_chunk().map(|(number, rest)| (u64::from_le_bytes(*number), rest))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SALT: u64 = 0x0123_4567_89ab_cdef;
+
+    fn sealed(start: Position, records: &[Vec<u8>]) -> Batch {
+        let mut batch = Batch::new(start, 0);
+        for record in records {
+            batch.push(record);
+        }
+        batch.seal(SALT);
+        batch
+    }
+
+    #[test]
+    fn the_header_of_a_file_lies_as_documented() {
+        let header = FileHeader { base: Position(0x1122), salt: SALT, complete: Position(0x3344) };
+        let octets = header.octets();
+        let check = crc32c::crc32c(&[&octets[..12], &octets[16..]].concat());
+        let expected = [
+            b"hikyaku\0".as_slice(),
+            &[1, 0, 0, 0],
+            &check.to_le_bytes(),
+            &[0x22, 0x11, 0, 0, 0, 0, 0, 0],
+            &[0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x01],
+            &[0x44, 0x33, 0, 0, 0, 0, 0, 0],
+        ];
+        assert_eq!(octets, expected.concat());
+        assert_eq!(FileHeader::read(&octets), Ok(header));
+        (0..FILE_HEADER)
+            .for_each(|n| assert_eq!(FileHeader::read(&octets[..n]), Err(Flaw::NoHeader)));
+    }
+
+    #[test]
+    fn a_header_beyond_all_positions_is_refused() {
+        let base = Position(1 << 62);
+        let header = FileHeader { base, salt: SALT, complete: base };
+        assert_eq!(FileHeader::read(&header.octets()), Err(Flaw::NoHeader));
+    }
+
+    #[test]
+    fn a_frame_lies_as_documented() {
+        let batch = sealed(Position(0x1000), &[b"a".to_vec(), b"bcd".to_vec()]);
+        let second = &batch.octets()[17..];
+        let record_check = crc32c::crc32c(b"bcd").to_le_bytes();
+        let fields = [&[3, 0, 0, 0, 17, 0, 0, 0], record_check.as_slice()].concat();
+        let stamp = [SALT.to_le_bytes(), 0x1011_u64.to_le_bytes()].concat();
+        let frame_check = crc32c::crc32c(&[stamp, fields.clone()].concat()).to_le_bytes();
+        assert_eq!(second, [&fields, frame_check.as_slice(), b"bcd"].concat());
+    }
+
+    proptest! {
+        #[test]
+        fn sealed_frames_are_sound_at_their_place_only(
+            records in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 1..8),
+            start in 0..1_u64 << 60,
+            flip in any::<prop::sample::Index>(),
+            mask in 1..=u8::MAX,
+        ) {
+            let batch = sealed(Position(start), &records);
+            let found: Vec<_> = batch.iter().map(|(_, record)| record.to_vec()).collect();
+            prop_assert_eq!(&found, &records);
+            let mut octets = batch.octets().to_vec();
+            let frame = FRAME_HEADER + records[0].len();
+            let whole = |octets: &[u8], at, salt| {
+                matches!(beginning(octets, Position(at), salt), Beginning::Whole(_))
+            };
+            prop_assert!(whole(&octets, start, SALT));
+            prop_assert!(!whole(&octets, start + 1, SALT));
+            prop_assert!(!whole(&octets, start, SALT + 1));
+            prop_assert!(!whole(&octets[..frame - 1], start, SALT));
+            octets[flip.index(frame)] ^= mask;
+            prop_assert!(!whole(&octets, start, SALT));
+        }
+
+        #[test]
+        fn any_octets_have_a_beginning(octets: Vec<u8>, at: u64, salt: u64) {
+            prop_assert!(!matches!(beginning(&octets, Position(at), salt), Beginning::Whole(_)));
+            prop_assert!(FileHeader::read(&octets).is_err());
+        }
+    }
+}

@@ -136,6 +136,14 @@ impl<D: Disk> Local<D> {
         read_lock(&self.segments).last().cloned()
     }
 
+    /// The oldest segment, when another one follows it at or below `below`.
+    fn oldest_below(&self, below: Position) -> Option<Shared<D>> {
+        match read_lock(&self.segments).as_slice() {
+            [oldest, next, ..] if next.base() <= below => Some(Arc::clone(oldest)),
+            _ => None,
+        }
+    }
+
     /// Appends to the active segment, or begins a new one when it is large enough or has failed.
     fn append_to(&self, appending: Appending, batch: &mut Batch) -> Result<(), Failure> {
         match self.active() {
@@ -203,10 +211,7 @@ impl<D: Disk> Log for Local<D> {
     fn trim(&self, below: Position) -> Result<Position, Failure> {
         let _trimming = lock(&self.trimming);
         loop {
-            let oldest = match read_lock(&self.segments).as_slice() {
-                [oldest, next, ..] if next.base() <= below => Arc::clone(oldest),
-                _ => return Ok(self.first()),
-            };
+            let Some(oldest) = self.oldest_below(below) else { return Ok(self.first()) };
             match self.disk.remove(&oldest.name) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => {
                     return Err(failure("remove", oldest.path.clone(), e));

@@ -21,10 +21,10 @@
 //!   when power fails while it rewrites the sector with more octets behind them.
 //! * Of what was not reported durable, a crash leaves the first few records or none. [`open`] makes
 //!   those durable before it returns.
-//! * Octets that are damaged are refused with their place and never skipped. The one thing that
-//!   cannot be told from a torn write is damage to the very last group of a file that was not
-//!   opened since; whoever keeps a position elsewhere (the archive does) can compare it with
-//!   [`Opened::end`].
+//! * Octets that are damaged are refused with their place and never skipped. Damage to the last
+//!   group that was written before the journal is opened, or a newest file that lost its end, looks
+//!   like a torn write and is cut like one; who keeps a position elsewhere (the archive does) can
+//!   compare it with [`Opened::end`].
 //! * After a failed write or sync nothing more is written to that file. The [`Writer`] keeps what
 //!   it could not make durable, in memory; [`Writer::reopen`] writes it to a fresh file at the
 //!   same positions. A position that was handed out never gets another record while the process

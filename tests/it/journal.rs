@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -873,6 +875,18 @@ fn files_that_are_not_the_journals_are_left_alone() {
     drop(journal);
     strangers.iter().for_each(|name| assert_eq!(fs::read(dir.path().join(name)).unwrap(), b"mine"));
     assert!(!dir.path().join("segment.new").exists());
+}
+
+#[test]
+fn only_the_owner_may_read_the_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let journal = dir.path().join("journal");
+    open(Files::new(&journal), &config()).unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&journal), 0o700);
+    for entry in fs::read_dir(&journal).unwrap() {
+        assert_eq!(mode(&entry.unwrap().path()), 0o600);
+    }
 }
 
 #[test]
