@@ -127,16 +127,30 @@ impl Dispatcher {
         &self,
         submissions: Vec<Box<Submission>>,
     ) -> Vec<Result<Reply, Unanswered>> {
-        let count = submissions.len();
+        self.ask_all(submissions, |ticket, submission| Event::Accept { ticket, submission }).await
+    }
+
+    /// Asks to withdraw messages, as [`Self::accept_all`] hands them in.
+    pub async fn cancel_all(&self, ids: Vec<MessageId>) -> Vec<Result<Reply, Unanswered>> {
+        let by_operator = false;
+        self.ask_all(ids, |ticket, id| Event::Cancel { ticket, id, by_operator }).await
+    }
+
+    async fn ask_all<T>(
+        &self,
+        subjects: Vec<T>,
+        event: impl Fn(Ticket, T) -> Event,
+    ) -> Vec<Result<Reply, Unanswered>> {
+        let count = subjects.len();
         let room = match self.events.try_reserve_many(count) {
             Ok(room) => room,
             Err(TrySendError::Full(())) => return vec![Err(Unanswered::Full); count],
             Err(TrySendError::Closed(())) => return vec![Err(Unanswered::Stopped); count],
         };
         let mut seats = Vec::with_capacity(count);
-        for (place, submission) in room.zip(submissions) {
+        for (place, subject) in room.zip(subjects) {
             let seat = self.replies.seat();
-            place.send(Event::Accept { ticket: seat.ticket, submission });
+            place.send(event(seat.ticket, subject));
             seats.push(seat);
         }
         let deadline = Instant::now() + self.patience;

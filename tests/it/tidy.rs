@@ -16,7 +16,11 @@ const LAYERS: &[(&str, Kind, &[&str])] = &[
     ("journal", Kind::Shell, &["time", "message"]),
     ("archive", Kind::Shell, &["time", "clock", "pdu", "message", "journal"]),
     ("link", Kind::Shell, &["time", "clock", "pdu", "session", "dispatch"]),
-    ("api", Kind::Shell, &["time", "clock", "message", "route", "text", "dispatch", "archive"]),
+    (
+        "api",
+        Kind::Shell,
+        &["time", "clock", "pdu", "message", "route", "text", "dispatch", "archive"],
+    ),
     ("notify", Kind::Shell, &["time", "clock", "message", "route", "text", "dispatch", "archive"]),
     ("ops", Kind::Shell, &["time", "pdu", "message", "route", "dispatch", "archive"]),
     ("smsc", Kind::Shell, &["time", "clock", "pdu", "text", "session"]),

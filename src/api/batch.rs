@@ -1,0 +1,185 @@
+//! Many messages in one request: each judged alone, all of them in one commit.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::Request;
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::api::Api;
+use crate::api::client::Client;
+use crate::api::config::BATCH_MAX;
+use crate::api::extract::Caller;
+use crate::api::idempotency::Fingerprint;
+use crate::api::idempotency::IdempotencyKey;
+use crate::api::message::Accepted;
+use crate::api::message::Ready;
+use crate::api::problem::Code;
+use crate::api::problem::Fault;
+use crate::api::problem::Problem;
+use crate::api::problem::Refused;
+use crate::api::request;
+use crate::api::request::BatchRequest;
+use crate::api::request::MessageRequest;
+
+/// What became of the messages of a batch.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BatchResult {
+    /// How many were accepted.
+    accepted: usize,
+    /// How many were refused.
+    rejected: usize,
+    /// What became of each, in the order of the request.
+    results: Vec<ItemResult>,
+}
+
+/// What became of one message: either `id` or `problem` is there.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ItemResult {
+    /// Its place in the request, from 0.
+    index: usize,
+    /// The accepted message.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Accepted>)]
+    accepted: Option<Accepted>,
+    /// Whether an earlier request had it accepted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    replayed: bool,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Problem>)]
+    problem: Option<Refused>,
+}
+
+/// Hands in up to 1,000 messages.
+///
+/// Each is judged alone; those that are right are accepted in one durable commit. An
+/// `Idempotency-Key` holds for each message by its place: after a failure, send the same batch
+/// again, and only what was not accepted is judged anew.
+#[utoipa::path(
+    post,
+    path = "/v1/messages/batch",
+    tag = "messages",
+    operation_id = "createMessages",
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 255,
+        description = "The same key with the same body accepts no message twice, for 24 hours.")),
+    request_body(content = BatchRequest, description = "The messages."),
+    responses((status = 200, description = "Judged: what became of each message.", body = BatchResult)),
+)]
+pub(crate) async fn create(
+    State(api): State<Arc<Api>>,
+    caller: Caller,
+    request: Request,
+) -> Result<Json<BatchResult>, Refused> {
+    let (parts, body) = request.into_parts();
+    let key = IdempotencyKey::read(&parts.headers)?;
+    let octets = api.bodies.read(&parts.headers, body, api.limits.batch_octets).await?;
+    let (messages, fingerprint) = read(&octets.bytes)?;
+    drop(octets);
+    let client = &caller.client;
+    let mut items = Vec::with_capacity(messages.len());
+    for (index, (request, faults)) in messages.into_iter().enumerate() {
+        let idempotency = key.as_ref().map(|key| key.digests(&client.name, index, &fingerprint));
+        let item = take_rate(client)
+            .and_then(|()| api.prepare(request, faults, client, idempotency))
+            .map_err(|problem| problem.below(&format!("/messages/{index}")));
+        items.push(item);
+    }
+    Ok(Json(hand_in(&api, client, items).await))
+}
+
+type Read = (Vec<(MessageRequest, Vec<Fault>)>, Fingerprint);
+
+/// The messages of a batch, each with the faults of its types.
+fn read(octets: &[u8]) -> Result<Read, Refused> {
+    const PATH: &str = "/v1/messages/batch";
+    // What is right is by far the most, and is read once.
+    let typed = serde_json::from_slice::<BatchRequest>(octets).unwrap_or_default();
+    if let Some(messages) = &typed.messages {
+        check_count(messages.len())?;
+        let fingerprint = Fingerprint::of("POST", PATH, &typed);
+        let messages = typed.messages.into_iter().flatten();
+        return Ok((messages.map(|message| (message, Vec::new())).collect(), fingerprint));
+    }
+    let body: Value = serde_json::from_slice(octets).map_err(request::malformed)?;
+    let fingerprint = Fingerprint::of("POST", PATH, &body);
+    let messages = messages(body)?;
+    check_count(messages.len())?;
+    let read = |message| request::of_value::<MessageRequest>(message, "");
+    Ok((messages.into_iter().map(read).collect(), fingerprint))
+}
+
+fn messages(body: Value) -> Result<Vec<Value>, Refused> {
+    let refuse = |code, pointer: &str, detail| Err(Problem::of(Fault::at(code, pointer, detail)));
+    let Value::Object(mut fields) = body else {
+        return refuse(Code::MalformedBody, "", "expected an object with `messages`");
+    };
+    let messages = fields.remove("messages");
+    if let Some(name) = fields.keys().next() {
+        let pointer = format!("/{}", request::escape(name));
+        return refuse(Code::UnknownField, &pointer, "a batch has `messages` only");
+    }
+    match messages {
+        Some(Value::Array(messages)) => Ok(messages),
+        _ => refuse(Code::MalformedBody, "/messages", "expected an array of messages"),
+    }
+}
+
+fn check_count(count: usize) -> Result<(), Refused> {
+    if count == 0 {
+        let detail = "a batch needs at least one message";
+        return Err(Problem::of(Fault::at(Code::InvalidField, "/messages", detail)));
+    }
+    if count > BATCH_MAX.into() {
+        let detail = format!("{count} messages, a batch has at most {BATCH_MAX}");
+        return Err(Problem::new(Code::BodyTooLarge, detail));
+    }
+    Ok(())
+}
+
+fn take_rate(client: &Client) -> Result<(), Refused> {
+    match client.messages.take() {
+        Ok(_) => Ok(()),
+        Err(standing) => {
+            let detail = "the key's rate of messages is used up";
+            Err(Problem::new(Code::RateLimited, detail).standing(standing))
+        }
+    }
+}
+
+async fn hand_in(api: &Api, client: &Client, items: Vec<Result<Ready, Refused>>) -> BatchResult {
+    let (mut submissions, mut judged) = (Vec::new(), Vec::with_capacity(items.len()));
+    for item in items {
+        judged.push(item.map(|Ready { submission, accepted }| {
+            submissions.push(submission);
+            accepted
+        }));
+    }
+    let mut replies = api.dispatcher.accept_all(submissions).await.into_iter();
+    let mut results = Vec::with_capacity(judged.len());
+    for (index, item) in judged.into_iter().enumerate() {
+        let settled = match (item, &mut replies) {
+            (Ok(accepted), replies) => match replies.next() {
+                Some(reply) => api.settle(accepted, client, reply).await,
+                None => Err(Problem::new(Code::InternalError, "no reply to this message")),
+            },
+            (Err(problem), _) => Err(problem),
+        };
+        results.push(match settled {
+            Ok(taken) => ItemResult {
+                index,
+                accepted: Some(taken.accepted),
+                replayed: taken.is_replay,
+                problem: None,
+            },
+            Err(problem) => {
+                ItemResult { index, accepted: None, replayed: false, problem: Some(problem) }
+            }
+        });
+    }
+    let accepted = results.iter().filter(|result| result.accepted.is_some()).count();
+    BatchResult { accepted, rejected: results.len() - accepted, results }
+}

@@ -1,0 +1,48 @@
+//! Pieces of OpenAPI for types that the API shares with the rest of the gateway.
+
+use utoipa::openapi::RefOr;
+use utoipa::openapi::Schema;
+use utoipa::openapi::schema::ObjectBuilder;
+use utoipa::openapi::schema::SchemaType;
+use utoipa::openapi::schema::Type;
+
+use crate::message::Class;
+
+use crate::message::State;
+
+fn words(words: impl IntoIterator<Item = &'static str>, about: &str) -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::String))
+        .enum_values(Some(words))
+        .description(Some(about))
+        .into()
+}
+
+/// A class.
+pub(crate) fn class() -> RefOr<Schema> {
+    words(Class::ALL.map(Class::as_str), "What a message is for; `transactional` when absent.")
+}
+
+/// A state.
+pub(crate) fn state() -> RefOr<Schema> {
+    words(State::ALL.map(State::as_str), "Where a message stands.")
+}
+
+/// A coding asked for.
+pub(crate) fn encoding() -> RefOr<Schema> {
+    words(["auto", "gsm7", "ucs2"], "The coding asked for; `auto` when absent: the cheapest.")
+}
+
+/// Receipts asked for.
+pub(crate) fn receipts() -> RefOr<Schema> {
+    words(["final", "all", "none"], "The receipts wanted; `final` when absent.")
+}
+
+/// A reason.
+pub(crate) fn reason() -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .description(Some("A stable code: why a message is in its state."))
+        .examples([Some("absent_subscriber")])
+        .into()
+}
