@@ -109,7 +109,8 @@ pub enum Event {
     Delivered {
         /// The bind that it came on.
         bind: BindId,
-        /// The peer's `sequence_number`.
+        /// The link's number for it, to be given back with [`Effect::Acknowledge`]. Not the
+        /// peer's, which the next connection of the bind may use for another.
         sequence_number: u32,
         /// `Body::DeliverSm` or `Body::DataSm`.
         body: Body,
@@ -148,7 +149,7 @@ pub enum Effect {
     Acknowledge {
         /// The bind that it came on.
         bind: BindId,
-        /// The peer's `sequence_number`.
+        /// As [`Event::Delivered`] had it.
         sequence_number: u32,
         /// `ESME_ROK`, or why not.
         status: CommandStatus,

@@ -312,8 +312,9 @@ impl<'a> Drive<'a> {
         let number = pdu.sequence_number;
         match queued {
             Ok(place) if pdu.body.is_request() => {
-                let next = self.unwritten.iter_mut().find(|submit| submit.place.is_none());
-                if let Some(submit) = next.filter(|submit| submit.number == number) {
+                let next = self.unwritten.partition_point(|submit| submit.place.is_some());
+                let next = self.unwritten.get_mut(next).filter(|submit| submit.number == number);
+                if let Some(submit) = next {
                     submit.place = Some(place);
                 }
             }

@@ -20,10 +20,12 @@ mod wire;
 
 use std::fmt;
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio::time::sleep_until;
@@ -302,12 +304,21 @@ enum CredentialsFault {
 async fn credentials(config: &Config) -> Result<Credentials, CredentialsFault> {
     let from_file = match &config.password_file {
         Some(path) => {
-            let read = tokio::fs::read_to_string(path).await;
             let fault = |source| CredentialsFault::File { path: path.clone(), source };
-            Some(Secret::new(read.map_err(fault)?.trim_end_matches(['\r', '\n'])))
+            Some(password(path).await.map_err(fault)?)
         }
         None => None,
     };
     let password = config.password.as_ref().or(from_file.as_ref());
     Ok(Credentials::new(&config.system_id, password.map_or("", Secret::expose))?)
 }
+
+async fn password(path: &Path) -> io::Result<Secret> {
+    let mut text = String::new();
+    let file = tokio::fs::File::open(path).await?;
+    file.take(LONGEST_PASSWORD_FILE).read_to_string(&mut text).await?;
+    Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
+}
+
+/// Far more octets than any password has.
+const LONGEST_PASSWORD_FILE: u64 = 4_096;

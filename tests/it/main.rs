@@ -8,6 +8,7 @@
 
 mod archive;
 mod journal;
+mod link;
 mod malformed;
 mod pdu_laws;
 mod pdu_vectors;
