@@ -74,7 +74,14 @@ impl Coding {
     /// Appends the octets of `text`, which the coding holds; GSM septets one an octet.
     pub(super) fn write(self, text: &str, shifts: Shifts, out: &mut impl BufMut) {
         match self {
-            Self::Gsm7 => septets(text, shifts).for_each(|septet| out.put_u8(septet)),
+            Self::Gsm7 => {
+                for septets in text.chars().filter_map(|it| gsm::septets(it, shifts)) {
+                    match septets {
+                        Septets::One(code) => out.put_u8(code),
+                        Septets::Escaped(code) => out.put_slice(&[gsm::ESCAPE, code]),
+                    }
+                }
+            }
             Self::Latin1 | Self::Ascii => {
                 let octets = text.chars().filter_map(|character| u8::try_from(character).ok());
                 octets.for_each(|octet| out.put_u8(octet));

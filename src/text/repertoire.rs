@@ -62,6 +62,8 @@ fn shift_jis(character: char) -> Option<Place> {
         return None;
     }
     match octets.get(..written)? {
+        // A control that JIS X 0201 does not have.
+        [0x80] => None,
         [0x87 | 0xED.., _] => Some(Place::Addition),
         _ => Some(Place::Standard),
     }
@@ -215,6 +217,15 @@ mod tests {
         holds("①㈱髙﨑Ⅰ", false, true);
         holds("—鷗噓剝塡頰𠮟♡☎€©™😀한é", false, false);
         holds("あア漢字ｱｲｳ、。「」―・￥¥\\~ABC123 \n", true, true);
+    }
+
+    #[test]
+    fn the_repertoires_are_as_large_as_the_standards() {
+        let count = |set: Repertoire| (' '..=char::MAX).filter(|&it| set.holds(it)).count();
+        // ASCII, 63 half-width forms, 6,879 of JIS X 0208, yen and overline.
+        assert_eq!(count(Repertoire::ShiftJis), 7_040);
+        // 447 additions of NEC and IBM more.
+        assert_eq!(count(Repertoire::Cp932), 7_487);
     }
 
     #[test]

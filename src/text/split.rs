@@ -330,7 +330,13 @@ fn write_text(
     } else {
         options.coding.write(text, shifts, octets);
     }
-    let units = units(text, options).unwrap_or_default();
+    let units = match octets.len() - udh_octets {
+        _ if options.packed && options.coding == Coding::Gsm7 => {
+            units(text, options).unwrap_or_default()
+        }
+        written if options.coding == Coding::Ucs2 => written / 2,
+        written => written,
+    };
     Segment { user_data: octets.split().freeze(), udh_octets, units, sar }
 }
 
