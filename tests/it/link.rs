@@ -548,6 +548,24 @@ async fn a_loss_tells_what_never_began_to_leave() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_called_unsent_does_not_leave_with_the_last_words() {
+    let mut gateway = Gateway::new();
+    let mut exchange = gateway.narrow_link("alpha", &config(), 230);
+    let mut peer = exchange.bound().await;
+    gateway.bound().await;
+    for token in 1..=4 {
+        gateway.handle().submit(Token(token), submit());
+    }
+    // A PDU that never becomes whole makes the link give up.
+    peer.stream.write_all(&[0, 0, 0, 16]).await.unwrap();
+    assert_eq!(gateway.lost().await, [Token(3), Token(4)]);
+    for expected in [CommandId::SUBMIT_SM, CommandId::SUBMIT_SM, CommandId::UNBIND] {
+        peer.expect(expected).await;
+    }
+    assert_eq!(peer.hear().await, None);
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_bind_is_made_before_the_loss_of_the_last_is_settled() {
     let mut gateway = Gateway::new();
     let mut exchange = gateway.link("alpha", &config());
