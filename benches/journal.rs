@@ -34,7 +34,7 @@ fn main() {
 /// Appends for some seconds, with at most `waiting` records that are not durable.
 fn append(waiting: usize) {
     let dir = tempfile::tempdir().unwrap();
-    let (Opened { mut appender, writer, .. }, config) = journal(dir.path());
+    let Opened { mut appender, writer, .. } = journal(dir.path());
     let (batches, receiver) = mpsc::channel();
     let (durable, ends) = mpsc::channel();
     let writer = thread::spawn(move || {
@@ -67,19 +67,17 @@ fn append(waiting: usize) {
     let quantile = |q: usize| waits.get(waits.len() * q / 1_000).unwrap();
     println!(
         "  {waiting:>6} waiting: {:>9.0} records/s, {:>6.0} syncs/s, {cpu:.2} µs CPU a record, \
-         durable after p50 {:.2?} p99 {:.2?} ({} in all, segments of {})",
+         durable after p50 {:.2?} p99 {:.2?}",
         waits.len() as f64 / seconds,
         f64::from(syncs) / seconds,
         quantile(500),
         quantile(990),
-        waits.len(),
-        config.segment_bytes,
     );
 }
 
 fn replay() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut opened, config) = journal(dir.path());
+    let mut opened = journal(dir.path());
     let record = vec![b'x'; 500];
     let began = Instant::now();
     for _ in 0..1_000_000 / 1_000 {
@@ -89,7 +87,7 @@ fn replay() {
     println!("  written, 1,000 a sync:    {:.2?}", began.elapsed());
     drop(opened);
     let began = Instant::now();
-    let opened = open(Files::new(dir.path()), &config).unwrap();
+    let opened = journal(dir.path());
     println!("  opened:                   {:.2?}", began.elapsed());
     let began = Instant::now();
     let mut follow = opened.reader.follow(opened.first);
@@ -112,9 +110,8 @@ fn replay() {
     println!("  read one:                 {:.2?}", began.elapsed().div_f64(positions.len() as f64));
 }
 
-fn journal(dir: &Path) -> (Opened, Config) {
-    let config = Config::default();
-    (open(Files::new(dir), &config).unwrap(), config)
+fn journal(dir: &Path) -> Opened {
+    open(Files::new(dir), &Config::default()).unwrap()
 }
 
 /// The time that all threads of this process have computed.
