@@ -17,6 +17,7 @@ use crate::api::idempotency::Fingerprint;
 use crate::api::idempotency::IdempotencyKey;
 use crate::api::message::Accepted;
 use crate::api::message::Ready;
+use crate::api::message::Taken;
 use crate::api::problem::Code;
 use crate::api::problem::Fault;
 use crate::api::problem::Problem;
@@ -36,22 +37,38 @@ pub(crate) struct BatchResult {
     results: Vec<ItemResult>,
 }
 
-/// What became of one message: either `id` or `problem` is there.
+/// What became of one message.
 #[derive(Serialize, ToSchema)]
-pub(crate) struct ItemResult {
+#[serde(untagged)]
+pub(crate) enum ItemResult {
+    /// It was accepted.
+    Accepted(AcceptedItem),
+    /// It was refused.
+    Refused(RefusedItem),
+}
+
+/// An accepted message of a batch.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AcceptedItem {
     /// Its place in the request, from 0.
     index: usize,
-    /// The accepted message.
-    #[serde(flatten, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Accepted>)]
-    accepted: Option<Accepted>,
     /// Whether an earlier request had it accepted.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     replayed: bool,
+    /// The message.
+    #[serde(flatten)]
+    accepted: Accepted,
+}
+
+/// A refused message of a batch.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RefusedItem {
+    /// Its place in the request, from 0.
+    index: usize,
     /// Why it was refused.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Problem>)]
-    problem: Option<Refused>,
+    #[schema(value_type = Problem)]
+    problem: Refused,
 }
 
 /// Hands in up to 1,000 messages.
@@ -169,17 +186,13 @@ async fn hand_in(api: &Api, client: &Client, items: Vec<Result<Ready, Refused>>)
             (Err(problem), _) => Err(problem),
         };
         results.push(match settled {
-            Ok(taken) => ItemResult {
-                index,
-                accepted: Some(taken.accepted),
-                replayed: taken.is_replay,
-                problem: None,
-            },
-            Err(problem) => {
-                ItemResult { index, accepted: None, replayed: false, problem: Some(problem) }
+            Ok(Taken { accepted, is_replay }) => {
+                ItemResult::Accepted(AcceptedItem { index, replayed: is_replay, accepted })
             }
+            Err(problem) => ItemResult::Refused(RefusedItem { index, problem }),
         });
     }
-    let accepted = results.iter().filter(|result| result.accepted.is_some()).count();
+    let accepted = results.iter().filter(|result| matches!(result, ItemResult::Accepted(_)));
+    let accepted = accepted.count();
     BatchResult { accepted, rejected: results.len() - accepted, results }
 }

@@ -78,7 +78,7 @@ request! {
     MessageRequest {
         /// The destination, in E.164 or as people of the configured region write it; the answer has
         /// it in E.164.
-        #[schema(required, example = "+819012345678", max_length = 64)]
+        #[schema(value_type = String, required, example = "+819012345678", max_length = 64)]
         to: String,
         /// The sender: digits, or a name of at most 11 GSM characters. The key's default when absent.
         #[schema(example = "0005123456", max_length = 64)]
@@ -131,7 +131,7 @@ request! {
     /// Messages to send.
     BatchRequest {
         /// The messages; each is judged alone.
-        #[schema(required, min_items = 1, max_items = 1000)]
+        #[schema(value_type = Vec<MessageRequest>, required, min_items = 1, max_items = 1000)]
         messages: Vec<MessageRequest>,
     }
 }
@@ -140,7 +140,7 @@ request! {
     /// Octets to send as they are.
     BinaryRequest {
         /// The user data without its header, in hexadecimal.
-        #[schema(required, pattern = "^([0-9A-Fa-f]{2})*$", example = "0a0b0c")]
+        #[schema(value_type = String, required, pattern = "^([0-9A-Fa-f]{2})+$", example = "0a0b0c")]
         hex: String,
         /// The user data header with its length octet, in hexadecimal.
         #[schema(pattern = "^([0-9A-Fa-f]{2})*$", example = "0605040b8423f0")]
@@ -163,8 +163,8 @@ request! {
 request! {
     /// A webhook endpoint.
     WebhookRequest {
-        /// Where events are sent, `https://`.
-        #[schema(required, format = "uri", max_length = 2048, example = "https://shop.example/hooks")]
+        /// Where events are sent, `https://`; needed to make one.
+        #[schema(format = "uri", max_length = 2048, example = "https://shop.example/hooks")]
         url: String,
         /// Which events; all when absent or empty.
         #[schema(max_items = 32, example = json!(["message.delivered"]))]

@@ -14,6 +14,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::task::Context;
 use std::task::Poll;
@@ -38,6 +39,7 @@ use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
 use tokio::time::Sleep;
@@ -173,7 +175,11 @@ struct Places {
 
 /// The connections that wait for a request, the longest idle first.
 #[derive(Default)]
-struct Idle(Mutex<Queue>);
+struct Idle {
+    queue: Mutex<Queue>,
+    /// Woken whenever a connection becomes idle.
+    entered: Notify,
+}
 
 #[derive(Default)]
 struct Queue {
@@ -183,22 +189,27 @@ struct Queue {
 
 impl Idle {
     fn enter(&self, evict: &CancellationToken) -> u64 {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queue = self.locked();
         queue.next += 1;
         let number = queue.next;
         queue.waiting.insert(number, evict.clone());
+        drop(queue);
+        self.entered.notify_waiters();
         number
     }
 
     fn leave(&self, number: u64) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).waiting.remove(&number);
+        self.locked().waiting.remove(&number);
     }
 
     fn evict_longest(&self) {
-        let mut queue = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, evict)) = queue.waiting.pop_first() {
+        if let Some((_, evict)) = self.locked().waiting.pop_first() {
             evict.cancel();
         }
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -210,10 +221,20 @@ impl Places {
 
     /// A place for one connection; the longest idle one makes room if need be.
     async fn take(&self) -> Place {
-        if self.free.available_permits() == 0 {
-            self.idle.evict_longest();
-        }
-        let permit = Arc::clone(&self.free).acquire_owned().await.ok();
+        let mut permit = std::pin::pin!(Arc::clone(&self.free).acquire_owned());
+        let permit = loop {
+            let mut idle = std::pin::pin!(self.idle.entered.notified());
+            // From here on no connection becomes idle unnoticed.
+            idle.as_mut().enable();
+            if self.free.available_permits() == 0 {
+                self.idle.evict_longest();
+            }
+            tokio::select! {
+                biased;
+                permit = permit.as_mut() => break permit.ok(),
+                () = idle => {}
+            }
+        };
         let evict = CancellationToken::new();
         let number = Mutex::new(Some(self.idle.enter(&evict)));
         let presence = Presence { idle: Arc::clone(&self.idle), evict, number };

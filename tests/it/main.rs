@@ -6,6 +6,7 @@
     reason = "a panic fails the test, and the settings for tests cover test functions only"
 )]
 
+mod api;
 mod archive;
 mod journal;
 mod link;

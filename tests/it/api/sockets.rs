@@ -1,0 +1,394 @@
+//! The server over real sockets: what it survives, and how it stops.
+//!
+//! The runtime's time stands still while there is work and leaps when there is none, so waiting
+//! for a time limit takes no time.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hikyaku::api;
+use hikyaku::api::Certificate;
+use hikyaku::api::config::Limits;
+use hikyaku::api::config::Tls;
+use hikyaku::time::Span;
+use serde_json::json;
+use tokio::io::AsyncRead;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls;
+use tokio_util::task::TaskTracker;
+
+use super::house::House;
+use super::messages::hello;
+
+/// The API behind a listener.
+struct Listening {
+    house: House,
+    addr: SocketAddr,
+    tasks: TaskTracker,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Listening {
+    async fn new(change: impl FnOnce(&mut Limits)) -> Self {
+        Self::with(None, change).await
+    }
+
+    async fn with(certificate: Option<Certificate>, change: impl FnOnce(&mut Limits)) -> Self {
+        let house = House::with(|config| change(&mut config.limits));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let tasks = TaskTracker::new();
+        let serving = tokio::spawn(api::serve(
+            listener,
+            house.router.clone(),
+            house.config.limits.clone(),
+            certificate,
+            tasks.clone(),
+            house.stop.clone(),
+        ));
+        Self { house, addr, tasks, serving }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.addr).await.unwrap()
+    }
+
+    /// Waits until so many connections live.
+    async fn live(&self, count: usize) {
+        while self.tasks.len() != count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// A request with a body, as octets.
+    fn posting(&self, body: &str) -> String {
+        format!(
+            "POST /v1/messages HTTP/1.1\r\nhost: gw\r\nauthorization: Bearer {}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            self.house.token("shop"),
+            body.len()
+        )
+    }
+
+    /// What stops the gateway ends every task.
+    async fn stop(self) {
+        self.house.stop.cancel();
+        self.serving.await.unwrap();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+const HEALTH: &str = "GET /healthz HTTP/1.1\r\nhost: gw\r\n\r\n";
+
+/// The head and body of one answer.
+async fn answer(stream: &mut (impl AsyncRead + Unpin)) -> (String, String) {
+    let mut octets = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&octets).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let length: usize = length.unwrap_or("0").parse().unwrap();
+            if body.len() >= length {
+                return (head.to_owned(), body.to_owned());
+            }
+        }
+        if stream.read_buf(&mut octets).await.unwrap_or(0) == 0 {
+            return (text, String::new());
+        }
+    }
+}
+
+async fn ask(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &str,
+) -> (String, String) {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    answer(stream).await
+}
+
+/// Whether the peer has closed.
+async fn closed(stream: &mut TcpStream) -> bool {
+    let mut octets = Vec::new();
+    matches!(stream.read_buf(&mut octets).await, Ok(0) | Err(_))
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_another() {
+    let gateway = Listening::new(|_| {}).await;
+    let mut stream = gateway.connect().await;
+    for _ in 0..3 {
+        let (head, body) = ask(&mut stream, &gateway.posting(&hello().to_string())).await;
+        assert!(head.starts_with("HTTP/1.1 202 "), "{head}");
+        assert!(body.contains("msg_"), "{body}");
+    }
+    let (head, _) = ask(&mut stream, HEALTH).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn idle_connections_make_room_the_longest_idle_first() {
+    let gateway = Listening::new(|limits| {
+        limits.connections = NonZeroU32::new(50).unwrap();
+    })
+    .await;
+    let mut active = gateway.connect().await;
+    ask(&mut active, HEALTH).await;
+    let mut idle = Vec::new();
+    for _ in 0..300 {
+        idle.push(gateway.connect().await);
+        // One that is used stays, however many idle ones come.
+        let (head, _) = ask(&mut active, HEALTH).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    }
+    let mut late = gateway.connect().await;
+    assert!(ask(&mut late, HEALTH).await.0.starts_with("HTTP/1.1 200 "));
+    assert!(gateway.tasks.len() <= 51, "{}", gateway.tasks.len());
+    for stream in &mut idle[..200] {
+        assert!(closed(stream).await);
+    }
+    let half = "GET /healthz HTTP/1.1\r\nho";
+    idle.last_mut().unwrap().write_all(half.as_bytes()).await.unwrap();
+    gateway.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_are_busy_the_next_waits_for_the_first_to_end() {
+    let gateway = Listening::new(|limits| limits.connections = NonZeroU32::MIN).await;
+    let token = gateway.house.token("shop").to_owned();
+    let mut busy = gateway.connect().await;
+    let wait = format!(
+        "GET /v1/events?after=now&wait=5s HTTP/1.1\r\nhost: gw\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
+    busy.write_all(wait.as_bytes()).await.unwrap();
+    gateway.live(1).await;
+    let begun = Instant::now();
+    let mut next = gateway.connect().await;
+    let (first, second) = tokio::join!(answer(&mut busy), ask(&mut next, HEALTH));
+    assert!(first.0.starts_with("HTTP/1.1 200 "), "{}", first.0);
+    assert!(second.0.starts_with("HTTP/1.1 200 "), "{}", second.0);
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    gateway.stop().await;
+}
+
+/// Sends an octet a second until the peer closes; how long that took.
+async fn trickle(stream: &mut TcpStream, octets: &[u8]) -> Duration {
+    let begun = Instant::now();
+    for octet in octets {
+        if stream.write_all(&[*octet]).await.is_err() {
+            break;
+        }
+        let mut heard = [0; 1];
+        let pause = tokio::time::timeout(Duration::from_secs(1), stream.peek(&mut heard));
+        if pause.await.is_ok() {
+            break;
+        }
+    }
+    begun.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_header_of_an_octet_a_second_is_cut_off() {
+    let gateway = Listening::new(|_| {}).await;
+    let mut stream = gateway.connect().await;
+    let line = format!("GET /{} HTTP/1.1\r\n", "x".repeat(1_000));
+    let took = trickle(&mut stream, line.as_bytes()).await;
+    assert!((29..=31).contains(&took.as_secs()), "{took:?}");
+    gateway.live(0).await;
+    gateway.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_an_octet_a_second_is_answered_with_a_problem() {
+    let gateway = Listening::new(|_| {}).await;
+    let mut stream = gateway.connect().await;
+    let request = gateway.posting(&hello().to_string());
+    let (head, body) = request.split_once("\r\n\r\n").unwrap();
+    stream.write_all(format!("{head}\r\n\r\n").as_bytes()).await.unwrap();
+    let took = trickle(&mut stream, body.as_bytes()).await;
+    assert!((9..=11).contains(&took.as_secs()), "{took:?}");
+    let (head, body) = answer(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+    assert!(body.contains("\"request_timeout\""), "{body}");
+    gateway.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_nothing_is_cut_off() {
+    let gateway = Listening::new(|_| {}).await;
+    let mut stream = gateway.connect().await;
+    let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: gw\r\n\r\n".repeat(30);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    gateway.live(1).await;
+    let begun = Instant::now();
+    while !gateway.tasks.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it still lives");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_header_over_the_limit_is_refused() {
+    let gateway = Listening::new(|limits| limits.header_octets = 8_192).await;
+    let mut stream = gateway.connect().await;
+    let request = format!("GET / HTTP/1.1\r\nx-much: {}\r\n\r\n", "x".repeat(20_000));
+    let (head, _) = ask(&mut stream, &request).await;
+    assert!(head.starts_with("HTTP/1.1 431 "), "{head}");
+    let mut stream = gateway.connect().await;
+    let many: String = (0..100).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let (head, _) = ask(&mut stream, &format!("GET / HTTP/1.1\r\n{many}\r\n")).await;
+    assert!(head.starts_with("HTTP/1.1 431 "), "{head}");
+    let mut stream = gateway.connect().await;
+    let (head, _) = ask(&mut stream, "\u{16}\u{3}\u{1}nonsense\r\n\r\n").await;
+    assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_refused_before_it_is_sent() {
+    let gateway = Listening::new(|_| {}).await;
+    let mut stream = gateway.connect().await;
+    let request = gateway.posting("").replace("content-length: 0", "content-length: 4294967296");
+    let (head, body) = ask(&mut stream, &request).await;
+    assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
+    assert!(body.contains("\"body_too_large\""), "{body}");
+    gateway.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_answers_what_is_asked_and_takes_nothing_new() {
+    let gateway = Listening::new(|_| {}).await;
+    let token = gateway.house.token("shop").to_owned();
+    let (mut waiting, mut streaming) = (gateway.connect().await, gateway.connect().await);
+    let mut idle = gateway.connect().await;
+    let line = |path: &str| {
+        format!("GET {path} HTTP/1.1\r\nhost: gw\r\nauthorization: Bearer {token}\r\n\r\n")
+    };
+    waiting.write_all(line("/v1/events?after=now&wait=60s").as_bytes()).await.unwrap();
+    streaming.write_all(line("/v1/events/stream").as_bytes()).await.unwrap();
+    let mut head = vec![0; 15];
+    streaming.read_exact(&mut head).await.unwrap();
+    assert_eq!(head, b"HTTP/1.1 200 OK");
+    ask(&mut idle, HEALTH).await;
+    let (addr, begun) = (gateway.addr, Instant::now());
+    tokio::join!(gateway.stop(), async {
+        let (head, body) = answer(&mut waiting).await;
+        assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+        assert!(body.contains("\"events\":[]"), "{body}");
+        assert!(closed(&mut idle).await);
+        let mut rest = Vec::new();
+        streaming.read_to_end(&mut rest).await.unwrap();
+    });
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    assert!(TcpStream::connect(addr).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_ever() {
+    let gateway = Listening::new(|limits| limits.drain_timeout = Span::secs(2)).await;
+    let mut stream = gateway.connect().await;
+    let request = gateway.posting(&hello().to_string());
+    stream.write_all(&request.as_bytes()[..request.len() - 1]).await.unwrap();
+    gateway.live(1).await;
+    let mut heard = [0; 1];
+    let pause = tokio::time::timeout(Duration::from_secs(1), stream.peek(&mut heard));
+    assert!(pause.await.is_err(), "the body is not whole");
+    let begun = Instant::now();
+    gateway.stop().await;
+    assert_eq!(begun.elapsed().as_secs(), 2);
+}
+
+/// A certificate for `localhost` in a folder of its own.
+fn certificate(dir: &std::path::Path) -> (Tls, rustls::pki_types::CertificateDer<'static>) {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let tls = Tls {
+        cert_file: dir.join("cert.pem"),
+        key_file: dir.join("key.pem"),
+        handshake_timeout: Span::secs(5),
+    };
+    std::fs::write(&tls.cert_file, made.cert.pem()).unwrap();
+    std::fs::write(&tls.key_file, made.signing_key.serialize_pem()).unwrap();
+    (tls, made.cert.der().clone())
+}
+
+fn connector(trusted: rustls::pki_types::CertificateDer<'static>) -> TlsConnector {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(trusted).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    TlsConnector::from(Arc::new(config))
+}
+
+#[tokio::test]
+async fn https_takes_a_new_certificate_without_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tls, first) = certificate(dir.path());
+    let held = Certificate::load(&tls).unwrap();
+    let gateway = Listening::with(Some(held.clone()), |_| {}).await;
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let old = connector(first);
+    let mut stream = old.connect(name.clone(), gateway.connect().await).await.unwrap();
+    let (head, _) = ask(&mut stream, HEALTH).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let (tls, second) = certificate(dir.path());
+    held.reload(&tls).unwrap();
+    assert!(old.connect(name.clone(), gateway.connect().await).await.is_err());
+    let new = connector(second);
+    let mut other = new.connect(name.clone(), gateway.connect().await).await.unwrap();
+    assert!(ask(&mut other, HEALTH).await.0.starts_with("HTTP/1.1 200 "));
+    assert!(ask(&mut stream, HEALTH).await.0.starts_with("HTTP/1.1 200 "), "the old one lives on");
+    std::fs::write(&tls.key_file, "nonsense").unwrap();
+    let error = held.reload(&tls).unwrap_err().to_string();
+    assert!(error.contains("key.pem"), "{error}");
+    assert!(new.connect(name, gateway.connect().await).await.is_ok(), "the good one stays");
+    std::fs::write(&tls.cert_file, "").unwrap();
+    assert!(Certificate::load(&tls).is_err());
+    gateway.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_does_not_hold_up_a_handshake() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tls, _) = certificate(dir.path());
+    let gateway = Listening::with(Some(Certificate::load(&tls).unwrap()), |_| {}).await;
+    let mut silent = gateway.connect().await;
+    let begun = Instant::now();
+    assert!(closed(&mut silent).await);
+    assert_eq!(begun.elapsed().as_secs(), 5);
+    let mut plain = gateway.connect().await;
+    plain.write_all(HEALTH.as_bytes()).await.unwrap();
+    let mut heard = Vec::new();
+    plain.read_to_end(&mut heard).await.unwrap();
+    assert!(!heard.starts_with(b"HTTP"), "a peer without TLS is told nothing");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_nothing_waiting() {
+    let gateway = Listening::new(|_| {}).await;
+    gateway.house.dispatcher(super::house::Manner::Silent);
+    let mut stream = gateway.connect().await;
+    stream.write_all(gateway.posting(&json!(hello()).to_string()).as_bytes()).await.unwrap();
+    while gateway.house.replies.waiting() == 0 {
+        tokio::task::yield_now().await;
+    }
+    drop(stream);
+    while gateway.house.replies.waiting() > 0 {
+        tokio::task::yield_now().await;
+    }
+    gateway.stop().await;
+}
