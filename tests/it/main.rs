@@ -11,6 +11,7 @@ mod archive;
 mod journal;
 mod link;
 mod malformed;
+mod notify;
 mod pdu_laws;
 mod pdu_vectors;
 mod receipt_vectors;
