@@ -24,8 +24,8 @@
 //! | [`journal`] | what survives a crash |
 //! | [`archive`] | finished messages and events, for people |
 //! | [`link`] | connections to carriers, one task a bind |
-//! | [`api`] | the front doors |
 //! | [`notify`] | webhooks and the event feed |
+//! | [`api`] | the front doors |
 //! | [`ops`] | metrics, health, logs |
 //! | [`smsc`] | the simulated carrier |
 //! | [`config`] | the file as written, and what it means |
@@ -71,9 +71,9 @@ pub mod archive;
 
 pub mod link;
 
-pub mod api;
-
 pub mod notify;
+
+pub mod api;
 
 pub mod ops;
 

@@ -72,7 +72,6 @@ pub use self::tls::Certificate;
 pub use self::tls::TlsError;
 
 use self::backend::Surroundings;
-use self::backend::Webhooks;
 use self::client::Client;
 use self::client::Clients;
 use self::endpoint::Counts;
@@ -86,6 +85,7 @@ use crate::clock::Clock;
 use crate::message::IdSource;
 use crate::message::MessageId;
 use crate::message::Position;
+use crate::notify::Notify;
 use crate::route::Routes;
 use crate::time::Time;
 
@@ -106,7 +106,7 @@ pub struct Parts {
     /// The durable end of the journal.
     pub durable: watch::Receiver<Position>,
     /// The webhook endpoints.
-    pub webhooks: Arc<dyn Webhooks>,
+    pub webhooks: Notify,
     /// Health and counters.
     pub surroundings: Arc<dyn Surroundings>,
     /// Cancelled when the gateway stops: ends waits and streams.
@@ -123,7 +123,7 @@ pub struct Api {
     routes: Arc<ArcSwap<Routes>>,
     archive: Archive,
     durable: watch::Receiver<Position>,
-    webhooks: Arc<dyn Webhooks>,
+    webhooks: Notify,
     surroundings: Arc<dyn Surroundings>,
     stop: CancellationToken,
     bodies: Bodies,

@@ -18,6 +18,7 @@ use crate::api::problem::Problem;
 use crate::api::problem::Refused;
 use crate::api::view::MessageView;
 use crate::api::view::Timeline;
+use crate::api::webhooks;
 use crate::archive::MOST_RESULTS;
 use crate::archive::Message;
 use crate::archive::Search;
@@ -199,7 +200,7 @@ pub(crate) async fn timeline(
     params.finish()?;
     let id = message_id(&id)?;
     let message = api.message(id, caller.owner()).await?.ok_or_else(no_message)?;
-    let tries = api.webhooks.tries_of(&message.key, id).await;
+    let tries = api.webhooks.tries_of(&message.key, id).await.map_err(webhooks::refused)?;
     api.audit(&caller, "timeline", 1);
     Ok(Json(Timeline::of(&message, &tries, caller.reads_content())))
 }

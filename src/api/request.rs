@@ -23,12 +23,13 @@ use crate::api::schema;
 use crate::message::Class;
 use crate::message::EncodingChoice;
 use crate::message::ReceiptsWanted;
+use crate::notify::Kind;
 use crate::time::Span;
 
 macro_rules! request {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)+ }) => {
         $(#[$meta])*
-        #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+        #[derive(Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
         #[serde(deny_unknown_fields)]
         pub(crate) struct $name {
             $(
@@ -36,6 +37,13 @@ macro_rules! request {
                 #[serde(skip_serializing_if = "Option::is_none")]
                 pub(crate) $field: Option<$type>,
             )+
+        }
+
+        /// Shows nothing of it: requests hold numbers and texts.
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).finish_non_exhaustive()
+            }
         }
 
         impl<'de> Deserialize<'de> for $name {
@@ -167,8 +175,8 @@ request! {
         #[schema(format = "uri", max_length = 2048, example = "https://shop.example/hooks")]
         url: String,
         /// Which events; all when absent or empty.
-        #[schema(max_items = 32, example = json!(["message.delivered"]))]
-        events: Vec<String>,
+        #[schema(value_type = Option<Vec<String>>, max_items = 32, example = json!(["message.delivered"]))]
+        events: Vec<Kind>,
         /// What it is for, in the caller's words.
         #[schema(max_length = 200)]
         description: String,

@@ -7,7 +7,6 @@ use serde_json::Value;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use crate::api::backend::MessageTry;
 use crate::api::schema;
 use crate::archive;
 use crate::archive::Entry;
@@ -20,6 +19,7 @@ use crate::message::Finish;
 use crate::message::Reason;
 use crate::message::State;
 use crate::message::UnansweredCause;
+use crate::notify::MessageTry;
 use crate::pdu::CommandStatus;
 
 /// A message with its state, segments, attempts and receipts.
@@ -417,7 +417,7 @@ fn finish_of(finish: &Finish) -> Value {
 fn webhook(attempt: &MessageTry) -> Value {
     json!({
         "webhook": attempt.endpoint.map(|id| id.to_string()), "event": attempt.event,
-        "event_type": attempt.kind, "status": attempt.result.status,
+        "event_type": attempt.kind.as_str(), "status": attempt.result.status,
         "error": attempt.result.error,
         "took_ms": u64::try_from(attempt.result.took.as_millis()).unwrap_or(u64::MAX),
     })

@@ -15,16 +15,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::Api;
-use crate::api::backend::Delivery;
-use crate::api::backend::DeliveryState;
-use crate::api::backend::Endpoint;
-use crate::api::backend::EndpointDraft;
-use crate::api::backend::Try;
-use crate::api::backend::WebhookError;
-use crate::api::backend::WebhookId;
 use crate::api::extract::Caller;
 use crate::api::extract::Params;
-use crate::api::message::check_url;
 use crate::api::problem::Code;
 use crate::api::problem::Fault;
 use crate::api::problem::Problem;
@@ -32,16 +24,20 @@ use crate::api::problem::Refused;
 use crate::api::read::limit;
 use crate::api::request;
 use crate::api::request::WebhookRequest;
-use crate::archive::EventKind;
 use crate::archive::Stamp;
 use crate::message::EventId;
+use crate::notify::Delivery;
+use crate::notify::DeliveryState;
+use crate::notify::Draft;
+use crate::notify::Endpoint;
+use crate::notify::Kind;
+use crate::notify::NotifyError;
+use crate::notify::Try;
+use crate::notify::WebhookId;
 
 /// The most event types, and the most characters of a description.
 const KINDS: usize = 32;
 const DESCRIPTION_CHARS: usize = 200;
-
-/// Types of events that are not of the archive: what happens to carriers.
-const CARRIER_KINDS: [&str; 3] = ["carrier.up", "carrier.down", "carrier.degraded"];
 
 /// A webhook endpoint.
 #[derive(Serialize, ToSchema)]
@@ -53,8 +49,7 @@ pub(crate) struct WebhookView {
     #[schema(format = "uri")]
     url: String,
     /// Which events it gets; empty for all.
-    #[schema(value_type = Vec<String>)]
-    events: Vec<Box<str>>,
+    events: Vec<&'static str>,
     /// What it is for.
     description: String,
     /// Whether events are sent.
@@ -107,7 +102,7 @@ pub(crate) struct DeliveryView {
     id: String,
     /// The event's type.
     #[schema(value_type = String, example = "message.delivered")]
-    r#type: Box<str>,
+    r#type: &'static str,
     /// The message that it is about.
     message_id: Option<String>,
     /// `pending`, `delivered` or `dead`.
@@ -139,7 +134,7 @@ impl From<Endpoint> for WebhookView {
         Self {
             id: endpoint.id.to_string(),
             url: endpoint.url,
-            events: endpoint.events,
+            events: endpoint.kinds.into_iter().map(Kind::as_str).collect(),
             description: endpoint.description,
             enabled: endpoint.enabled,
             disabled_reason: endpoint.disabled_reason,
@@ -156,7 +151,7 @@ impl From<Delivery> for DeliveryView {
     fn from(delivery: Delivery) -> Self {
         Self {
             id: delivery.event.to_string(),
-            r#type: delivery.kind,
+            r#type: delivery.kind.as_str(),
             message_id: delivery.message.map(|id| id.to_string()),
             state: match delivery.state {
                 DeliveryState::Pending => "pending",
@@ -180,55 +175,43 @@ impl From<Try> for TryView {
     }
 }
 
-fn refused(error: WebhookError) -> Refused {
+/// What a refusal of the webhooks means for the client.
+pub(crate) fn refused(error: NotifyError) -> Refused {
     let detail = error.to_string();
     match error {
-        WebhookError::NotFound => Problem::new(Code::NotFound, detail),
-        WebhookError::TooMany { .. } | WebhookError::State { .. } => {
-            Problem::new(Code::InvalidField, detail)
+        NotifyError::NotFound => Problem::new(Code::NotFound, detail),
+        NotifyError::TooMany { .. }
+        | NotifyError::InConfig
+        | NotifyError::IsCallbacks
+        | NotifyError::NotDead => Problem::new(Code::InvalidField, detail),
+        NotifyError::Url(_) => Problem::of(Fault::at(Code::InvalidField, "/url", detail)),
+        NotifyError::Store(error) => {
+            tracing::error!(%error, "the store of webhooks cannot be used");
+            Problem::new(Code::StoreUnavailable, "the store of webhooks is not available")
         }
-        WebhookError::Url { .. } => Problem::of(Fault::at(Code::InvalidField, "/url", detail)),
-        WebhookError::Store => Problem::new(Code::StoreUnavailable, detail),
     }
 }
 
 fn webhook_id(text: &str) -> Result<WebhookId, Refused> {
-    text.parse().map_err(|_| refused(WebhookError::NotFound))
+    text.parse().map_err(|_| refused(NotifyError::NotFound))
 }
 
 /// Reads what a client asks of an endpoint.
-fn draft(request: WebhookRequest, mut faults: Vec<Fault>) -> Result<EndpointDraft, Refused> {
-    let mut fault = |pointer: String, detail: String| {
-        faults.push(Fault::at(Code::InvalidField, pointer, detail));
-    };
-    if let Some(Err(detail)) = request.url.as_deref().map(check_url) {
-        fault("/url".into(), detail.into());
-    }
-    let kinds = request.events.as_deref().unwrap_or_default();
-    if kinds.len() > KINDS {
-        fault("/events".into(), format!("{} types, at most {KINDS} are allowed", kinds.len()));
-    }
-    for (i, kind) in kinds.iter().enumerate().take(KINDS) {
-        if kind.parse::<EventKind>().is_err() && !CARRIER_KINDS.contains(&kind.as_str()) {
-            let known = EventKind::ALL.map(EventKind::as_str).join(", ");
-            let others = CARRIER_KINDS.join(", ");
-            fault(format!("/events/{i}"), format!("no such type; there are {known}, {others}"));
+fn draft(request: WebhookRequest, mut faults: Vec<Fault>) -> Result<Draft, Refused> {
+    let mut most = |pointer: &str, what: &str, found: usize, allowed: usize| {
+        if found > allowed {
+            let detail = format!("{found} {what}, at most {allowed} are allowed");
+            faults.push(Fault::at(Code::InvalidField, pointer, detail));
         }
-    }
+    };
+    most("/events", "types", request.events.as_ref().map_or(0, Vec::len), KINDS);
     let characters = request.description.as_deref().map_or(0, |text| text.chars().count());
-    if characters > DESCRIPTION_CHARS {
-        let detail = format!("{characters} characters, at most {DESCRIPTION_CHARS} are allowed");
-        fault("/description".into(), detail);
-    }
+    most("/description", "characters", characters, DESCRIPTION_CHARS);
     if !faults.is_empty() {
         return Err(Problem::of_all(faults));
     }
-    Ok(EndpointDraft {
-        url: request.url,
-        events: request.events.map(|kinds| kinds.into_iter().map(Into::into).collect()),
-        description: request.description,
-        enabled: request.enabled,
-    })
+    let WebhookRequest { url, events: kinds, description, enabled } = request;
+    Ok(Draft { url, kinds, description, enabled })
 }
 
 async fn body(api: &Api, request: Request) -> Result<(WebhookRequest, Vec<Fault>), Refused> {
@@ -279,7 +262,7 @@ pub(crate) async fn create(
     let made = api.webhooks.create(&caller.client.name, draft).await.map_err(refused)?;
     let (endpoint, secret) = made;
     let location = format!("/v1/webhooks/{}", endpoint.id);
-    let view = WebhookView { secret: Some(secret.0), ..WebhookView::from(endpoint) };
+    let view = WebhookView { secret: Some(secret.reveal()), ..WebhookView::from(endpoint) };
     let mut response = (StatusCode::CREATED, Json(view)).into_response();
     if let Ok(location) = HeaderValue::from_maybe_shared(location) {
         response.headers_mut().insert(header::LOCATION, location);
@@ -366,7 +349,7 @@ pub(crate) async fn rotate(
 ) -> Result<Json<SecretView>, Refused> {
     let id = webhook_id(&id)?;
     let secret = api.webhooks.rotate(&caller.client.name, id).await.map_err(refused)?;
-    Ok(Json(SecretView { secret: secret.0 }))
+    Ok(Json(SecretView { secret: secret.reveal() }))
 }
 
 /// Sends a test event, once, and tells what came of it.
@@ -435,7 +418,7 @@ pub(crate) async fn retry(
     Path((id, event)): Path<(String, String)>,
 ) -> Result<Json<DeliveryView>, Refused> {
     let id = webhook_id(&id)?;
-    let event: EventId = event.parse().map_err(|_| refused(WebhookError::NotFound))?;
+    let event: EventId = event.parse().map_err(|_| refused(NotifyError::NotFound))?;
     let delivery = api.webhooks.retry(&caller.client.name, id, event).await.map_err(refused)?;
     Ok(Json(delivery.into()))
 }

@@ -16,12 +16,12 @@ const LAYERS: &[(&str, Kind, &[&str])] = &[
     ("journal", Kind::Shell, &["time", "message"]),
     ("archive", Kind::Shell, &["time", "clock", "pdu", "message", "journal"]),
     ("link", Kind::Shell, &["time", "clock", "pdu", "session", "dispatch"]),
+    ("notify", Kind::Shell, &["time", "clock", "message", "route", "text", "dispatch", "archive"]),
     (
         "api",
         Kind::Shell,
-        &["time", "clock", "pdu", "message", "route", "text", "dispatch", "archive"],
+        &["time", "clock", "pdu", "message", "route", "text", "dispatch", "archive", "notify"],
     ),
-    ("notify", Kind::Shell, &["time", "clock", "message", "route", "text", "dispatch", "archive"]),
     ("ops", Kind::Shell, &["time", "pdu", "message", "route", "dispatch", "archive"]),
     ("smsc", Kind::Shell, &["time", "clock", "pdu", "text", "session"]),
     (

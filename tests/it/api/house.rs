@@ -38,6 +38,9 @@ use hikyaku::message::Reason;
 use hikyaku::message::Record;
 use hikyaku::message::State;
 use hikyaku::message::Submission;
+use hikyaku::notify;
+use hikyaku::notify::Notify;
+use hikyaku::notify::Runner;
 use hikyaku::pdu::InterfaceVersion;
 use hikyaku::route::Carrier;
 use hikyaku::route::CarrierConfig;
@@ -48,9 +51,8 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
-
-use super::webhooks::Hooks;
 
 /// What the stand-in for the dispatcher does with what it is asked.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +84,7 @@ pub(super) struct House {
     pub(super) around: Arc<Around>,
     pub(super) config: api::Config,
     pub(super) replies: Replies,
+    runner: Option<Runner>,
     tokens: HashMap<&'static str, String>,
     world: Arc<World>,
     _dir: tempfile::TempDir,
@@ -264,6 +267,7 @@ impl House {
         let replies = Replies::default();
         let patience = *config.limits.answer_timeout;
         let manner = Arc::default();
+        let (webhooks, runner) = open_webhooks(dir.path(), archive.clone(), clock);
         let (stop, around) = (CancellationToken::new(), Arc::<Around>::default());
         tokio::spawn(dispatch(inbox, replies.clone(), Arc::clone(&manner), Arc::clone(&world)));
         let api = Api::new(Parts {
@@ -274,12 +278,24 @@ impl House {
             routes: Arc::new(ArcSwap::from_pointee(routes())),
             archive,
             durable: durable_end,
-            webhooks: Arc::new(Hooks::default()),
+            webhooks,
             surroundings: Arc::clone(&around) as Arc<dyn Surroundings>,
             stop: stop.clone(),
         });
         let router = api.router();
-        Self { api, router, stop, manner, around, config, replies, tokens, world, _dir: dir }
+        Self {
+            api,
+            router,
+            stop,
+            manner,
+            around,
+            config,
+            replies,
+            runner: Some(runner),
+            tokens,
+            world,
+            _dir: dir,
+        }
     }
 
     pub(super) fn token(&self, client: &str) -> &str {
@@ -328,6 +344,12 @@ impl House {
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
+    /// Lets webhooks be sent.
+    pub(super) fn send_webhooks(&mut self) {
+        let (runner, stop) = (self.runner.take().unwrap(), self.stop.clone());
+        tokio::spawn(async move { runner.run(&TaskTracker::new(), stop).await });
+    }
+
     /// Says how the dispatcher behaves from now on.
     pub(super) fn dispatcher(&self, manner: Manner) {
         *self.manner.lock().unwrap() = manner;
@@ -356,6 +378,18 @@ fn open_archive(dir: &std::path::Path) -> (Tailer, Archive) {
         ..archive::Config::default()
     };
     archive::open(&config, Position(0)).unwrap()
+}
+
+/// Webhooks that may call this machine, and give up at the first failure.
+fn open_webhooks(dir: &std::path::Path, archive: Archive, clock: Clock) -> (Notify, Runner) {
+    let config = notify::Config {
+        file: dir.join("webhooks.db"),
+        networks: vec!["127.0.0.0/8".parse().unwrap()],
+        retries: Vec::new(),
+        endpoints_per_client: 2,
+        ..notify::Config::default()
+    };
+    notify::open(&config, archive, clock).unwrap()
 }
 
 impl World {

@@ -1,180 +1,50 @@
-//! Webhook endpoints over HTTP, with a store in memory behind them.
+//! Webhook endpoints over HTTP: made, changed, deleted, and what became of their deliveries.
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
+use std::sync::atomic::Ordering;
 
-use hikyaku::api::backend::Delivery;
-use hikyaku::api::backend::DeliveryState;
-use hikyaku::api::backend::Endpoint;
-use hikyaku::api::backend::EndpointDraft;
-use hikyaku::api::backend::Later;
-use hikyaku::api::backend::MessageTry;
-use hikyaku::api::backend::Secret;
-use hikyaku::api::backend::Try;
-use hikyaku::api::backend::WebhookError;
-use hikyaku::api::backend::WebhookId;
-use hikyaku::api::backend::Webhooks;
+use axum::Router;
+use axum::http::StatusCode;
 use hikyaku::message::EventId;
-use hikyaku::message::MessageId;
-use hikyaku::time::Time;
+use serde_json::Value;
 use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use super::house::House;
+use super::messages::hello;
 
-/// Endpoints by owner and id.
-#[derive(Default)]
-pub(super) struct Hooks(Mutex<BTreeMap<(String, WebhookId), Endpoint>>);
-
-const MOST: usize = 2;
-const DEAD: EventId = EventId::from_u128(0xdead);
-
-fn a_try() -> Try {
-    Try { at: Time::from_secs(1), took: Duration::from_millis(7), status: Some(500), error: None }
-}
-
-fn delivery(state: DeliveryState) -> Delivery {
-    Delivery {
-        event: DEAD,
-        kind: "message.delivered".into(),
-        message: Some(MessageId::from_u128(5)),
-        state,
-        tries: vec![a_try()],
-        next_try_at: None,
-    }
-}
-
-impl Hooks {
-    fn find_in(&self, owner: &str, id: WebhookId) -> Result<Endpoint, WebhookError> {
-        let hooks = self.0.lock().unwrap();
-        hooks.get(&(owner.to_owned(), id)).cloned().ok_or(WebhookError::NotFound)
-    }
-}
-
-fn at_once<'a, T: Send + 'a>(value: T) -> Later<'a, T> {
-    Box::pin(std::future::ready(value))
-}
-
-impl Webhooks for Hooks {
-    fn list<'a>(&'a self, owner: &'a str) -> Later<'a, Result<Vec<Endpoint>, WebhookError>> {
-        let hooks = self.0.lock().unwrap();
-        let own = hooks.iter().filter(|((other, _), _)| other == owner);
-        at_once(Ok(own.map(|(_, endpoint)| endpoint.clone()).collect()))
-    }
-
-    fn find<'a>(
-        &'a self,
-        owner: &'a str,
-        id: WebhookId,
-    ) -> Later<'a, Result<Endpoint, WebhookError>> {
-        at_once(self.find_in(owner, id))
-    }
-
-    fn create<'a>(
-        &'a self,
-        owner: &'a str,
-        draft: EndpointDraft,
-    ) -> Later<'a, Result<(Endpoint, Secret), WebhookError>> {
-        let mut hooks = self.0.lock().unwrap();
-        if hooks.len() >= MOST {
-            return at_once(Err(WebhookError::TooMany { most: MOST }));
-        }
-        let endpoint = Endpoint {
-            id: WebhookId(hooks.len() as u128 + 1),
-            url: draft.url.unwrap(),
-            events: draft.events.unwrap_or_default(),
-            description: draft.description.unwrap_or_default(),
-            enabled: draft.enabled.unwrap_or(true),
-            disabled_reason: None,
-            created_at: Time::from_secs(1),
-            backlog: 0,
-            dead: 1,
-            paused_until: None,
-        };
-        hooks.insert((owner.to_owned(), endpoint.id), endpoint.clone());
-        at_once(Ok((endpoint, Secret("whsec_1".into()))))
-    }
-
-    fn update<'a>(
-        &'a self,
-        owner: &'a str,
-        id: WebhookId,
-        change: EndpointDraft,
-    ) -> Later<'a, Result<Endpoint, WebhookError>> {
-        let found = self.find_in(owner, id).map(|mut endpoint| {
-            endpoint.url = change.url.unwrap_or(endpoint.url);
-            endpoint.enabled = change.enabled.unwrap_or(endpoint.enabled);
-            self.0.lock().unwrap().insert((owner.to_owned(), id), endpoint.clone());
-            endpoint
-        });
-        at_once(found)
-    }
-
-    fn delete<'a>(&'a self, owner: &'a str, id: WebhookId) -> Later<'a, Result<(), WebhookError>> {
-        let removed = self.0.lock().unwrap().remove(&(owner.to_owned(), id));
-        at_once(removed.map(|_| ()).ok_or(WebhookError::NotFound))
-    }
-
-    fn rotate<'a>(
-        &'a self,
-        owner: &'a str,
-        id: WebhookId,
-    ) -> Later<'a, Result<Secret, WebhookError>> {
-        at_once(self.find_in(owner, id).map(|_| Secret("whsec_2".into())))
-    }
-
-    fn test<'a>(&'a self, owner: &'a str, id: WebhookId) -> Later<'a, Result<Try, WebhookError>> {
-        at_once(self.find_in(owner, id).map(|_| a_try()))
-    }
-
-    fn deliveries<'a>(
-        &'a self,
-        owner: &'a str,
-        id: WebhookId,
-        dead: bool,
-        _: usize,
-    ) -> Later<'a, Result<Vec<Delivery>, WebhookError>> {
-        let mut all = vec![delivery(DeliveryState::Dead)];
-        if !dead {
-            all.push(delivery(DeliveryState::Delivered));
-        }
-        at_once(self.find_in(owner, id).map(|_| all))
-    }
-
-    fn retry<'a>(
-        &'a self,
-        owner: &'a str,
-        id: WebhookId,
-        event: EventId,
-    ) -> Later<'a, Result<Delivery, WebhookError>> {
-        let found = self.find_in(owner, id).and_then(|_| match event {
-            DEAD => Ok(delivery(DeliveryState::Pending)),
-            _ => Err(WebhookError::State { detail: "it was not given up".into() }),
-        });
-        at_once(found)
-    }
-
-    fn tries_of<'a>(&'a self, _: &'a str, _: MessageId) -> Later<'a, Vec<MessageTry>> {
-        let kind = "message.queued".into();
-        at_once(vec![MessageTry { endpoint: None, event: DEAD, kind, result: a_try() }])
-    }
+fn hook() -> Value {
+    json!({ "url": "https://shop.example/h" })
 }
 
 #[tokio::test]
 async fn an_endpoint_is_made_changed_and_deleted_by_its_client_only() {
-    let house = House::new();
-    let asked = json!({ "url": "https://shop.example/h", "events": ["message.delivered"] });
+    let house = House::with(|config| {
+        config.clients.get_mut("other").unwrap().scopes.push(hikyaku::api::Scope::Webhooks);
+    });
+    let asked = json!({
+        "url": "https://shop.example/h", "events": ["message.delivered", "carrier.down"],
+        "description": "the shop",
+    });
     let made = house.post("shop", "/v1/webhooks", &asked).await;
     assert_eq!(made.status, 201, "{}", made.text());
-    assert_eq!(made.json()["secret"], "whsec_1");
+    assert!(made.json()["secret"].as_str().unwrap().starts_with("whsec_"));
     let path = made.headers["location"].to_str().unwrap().to_owned();
-    assert_eq!(house.get("shop", &path).await.json()["secret"], json!(null));
+    let read = house.get("shop", &path).await.json();
+    assert_eq!(read["secret"], json!(null));
+    assert_eq!(read["events"], json!(["message.delivered", "carrier.down"]));
     let changed = house.json("shop", &format!("PATCH {path}"), &json!({ "enabled": false })).await;
     assert_eq!(changed.json()["enabled"], false);
     assert_eq!(changed.json()["url"], "https://shop.example/h");
+    let secret = house.post("shop", &format!("{path}/secret"), &json!({})).await.json();
+    assert_ne!(secret["secret"], made.json()["secret"]);
     let listed = house.get("shop", "/v1/webhooks").await.json();
-    assert_eq!(listed["webhooks"].as_array().unwrap().len(), 1);
-    assert_eq!(house.get("other", &path).await.code(), "scope_missing");
+    assert_eq!(listed["webhooks"][0]["description"], "the shop");
+    assert_eq!(house.get("other", "/v1/webhooks").await.json(), json!({ "webhooks": [] }));
+    assert_eq!(house.get("other", &path).await.code(), "not_found");
     let gone = house.json("shop", &format!("DELETE {path}"), &json!({})).await;
     assert_eq!(gone.status, 204);
     assert_eq!(house.get("shop", &path).await.code(), "not_found");
@@ -182,47 +52,85 @@ async fn an_endpoint_is_made_changed_and_deleted_by_its_client_only() {
 }
 
 #[tokio::test]
-async fn deliveries_are_seen_and_tried_again() {
-    let house = House::new();
-    let asked = json!({ "url": "https://shop.example/h" });
-    let made = house.post("shop", "/v1/webhooks", &asked).await;
-    let path = made.headers["location"].to_str().unwrap().to_owned();
-    let all = house.get("shop", &format!("{path}/deliveries")).await.json();
-    assert_eq!(all["deliveries"].as_array().unwrap().len(), 2);
-    let dead = house.get("shop", &format!("{path}/deliveries?state=dead")).await.json();
-    let id = dead["deliveries"][0]["id"].as_str().unwrap();
-    assert_eq!(dead["deliveries"][0]["tries"][0]["status"], 500);
-    let none = json!({});
-    let again = house.post("shop", &format!("{path}/deliveries/{id}/retry"), &none).await;
-    assert_eq!(again.json()["state"], "pending");
-    let other = EventId::from_u128(1);
-    let refused = house.post("shop", &format!("{path}/deliveries/{other}/retry"), &none).await;
-    assert_eq!(refused.code(), "invalid_field");
-    assert_eq!(house.post("shop", &format!("{path}/test"), &none).await.json()["took_ms"], 7);
-    let secret = house.post("shop", &format!("{path}/secret"), &none).await;
-    assert_eq!(secret.json()["secret"], "whsec_2");
-}
-
-#[tokio::test]
 async fn every_fault_of_an_endpoint_is_told() {
     let house = House::new();
     let asked = json!({
-        "url": "ftp://shop.example/", "events": ["message.delivered", "message.eaten", 7],
+        "url": "https://a.example/", "events": ["message.delivered", "message.eaten"],
         "description": "x".repeat(201), "secret": "mine",
     });
     let refused = house.post("shop", "/v1/webhooks", &asked).await;
-    assert_eq!(refused.code(), "malformed_body");
+    assert_eq!(refused.code(), "unknown_field");
     let places: Vec<_> = refused.faults().into_iter().map(|(place, _)| place).collect();
-    assert_eq!(places, ["/events/2", "/secret", "/url", "/description"]);
-    let asked = json!({ "url": "https://a.example/", "events": ["message.eaten"] });
-    let refused = house.post("shop", "/v1/webhooks", &asked).await;
-    assert_eq!(refused.faults(), [("/events/0".to_owned(), "invalid_field".to_owned())]);
+    assert_eq!(places, ["/events/1", "/secret", "/description"]);
+    for url in ["ftp://shop.example/", "/h", "https://me:pw@shop.example/", "http://10.0.0.1/"] {
+        let refused = house.post("shop", "/v1/webhooks", &json!({ "url": url })).await;
+        assert_eq!(refused.faults(), [("/url".to_owned(), "invalid_field".to_owned())], "{url}");
+    }
     let refused = house.post("shop", "/v1/webhooks", &json!({})).await;
     assert_eq!(refused.faults(), [("/url".to_owned(), "invalid_field".to_owned())]);
-    for _ in 0..MOST {
-        let asked = json!({ "url": "https://shop.example/h" });
-        assert_eq!(house.post("shop", "/v1/webhooks", &asked).await.status, 201);
+    for _ in 0..2 {
+        assert_eq!(house.post("shop", "/v1/webhooks", &hook()).await.status, 201);
     }
-    let asked = json!({ "url": "https://shop.example/h" });
-    assert_eq!(house.post("shop", "/v1/webhooks", &asked).await.code(), "invalid_field");
+    assert_eq!(house.post("shop", "/v1/webhooks", &hook()).await.code(), "invalid_field");
+}
+
+/// A server that answers webhooks with a status, and tells when it has.
+async fn shop(status: Arc<AtomicU16>, heard: Arc<Notify>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let router = Router::new().fallback(move || {
+        heard.notify_one();
+        std::future::ready(StatusCode::from_u16(status.load(Ordering::Relaxed)).unwrap())
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    address
+}
+
+/// The endpoint's first delivery in `state`, once there is one.
+async fn delivery(house: &House, path: &str, state: &str) -> Value {
+    loop {
+        let listed = house.get("shop", &format!("{path}/deliveries")).await.json();
+        let first = &listed["deliveries"][0];
+        if first["state"] == state {
+            return first.clone();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_delivery_that_was_given_up_is_seen_and_tried_again() {
+    let mut house = House::with(|config| {
+        config.clients.get_mut("shop").unwrap().request_rate =
+            hikyaku::time::Rate::per_second(1_000_000);
+    });
+    house.send_webhooks();
+    let (status, heard) = (Arc::new(AtomicU16::new(500)), Arc::new(Notify::new()));
+    let address = shop(Arc::clone(&status), Arc::clone(&heard)).await;
+    let asked = json!({ "url": format!("http://{address}/h") });
+    let made = house.post("shop", "/v1/webhooks", &asked).await;
+    assert_eq!(made.status, 201, "{}", made.text());
+    let path = made.headers["location"].to_str().unwrap().to_owned();
+    let test = house.post("shop", &format!("{path}/test"), &json!({})).await.json();
+    assert_eq!(test["status"], 500, "{test}");
+    let id = house.accept("shop", &hello()).await;
+    let dead = delivery(&house, &path, "dead").await;
+    assert_eq!(dead["message_id"], id);
+    assert_eq!(dead["type"], "message.queued");
+    assert_eq!(dead["tries"][0]["status"], 500);
+    let only = house.get("shop", &format!("{path}/deliveries?state=dead")).await.json();
+    assert_eq!(only["deliveries"][0]["id"], dead["id"]);
+    let timeline = house.get("shop", &format!("/v1/messages/{id}/timeline")).await.json();
+    assert_eq!(timeline["entries"][1]["type"], "webhook");
+    assert_eq!(timeline["entries"][1]["status"], 500);
+    status.store(200, Ordering::Relaxed);
+    let retry = format!("{path}/deliveries/{}/retry", dead["id"].as_str().unwrap());
+    assert_eq!(house.post("shop", &retry, &json!({})).await.json()["state"], "pending");
+    heard.notified().await;
+    let taken = delivery(&house, &path, "delivered").await;
+    assert_eq!(taken["tries"][1]["status"], 200);
+    let again = house.post("shop", &retry, &json!({})).await;
+    assert!(["invalid_field", "not_found"].contains(&again.code().as_str()), "{}", again.text());
+    let other = format!("{path}/deliveries/{}/retry", EventId::from_u128(1));
+    assert_eq!(house.post("shop", &other, &json!({})).await.code(), "not_found");
 }
