@@ -27,6 +27,11 @@ pub enum Flaw {
 /// Writes `value` over what is in `out`.
 pub(super) fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     out.clear();
+    append(value, out);
+}
+
+/// Writes `value` behind what is in `out`.
+pub(super) fn append<T: Serialize>(value: &T, out: &mut Vec<u8>) {
     out.push(VERSION);
     // Writing to memory fails only for a sequence of unknown length, and our types have none.
     let _infallible = postcard::to_io(value, &mut *out);

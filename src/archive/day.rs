@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use rusqlite::CachedStatement;
 use rusqlite::Connection;
@@ -15,6 +16,7 @@ use rusqlite::params;
 
 use crate::archive::Event;
 use crate::archive::Message;
+use crate::archive::Origin;
 use crate::archive::Subject;
 use crate::archive::Unmatched;
 use crate::archive::blob;
@@ -128,22 +130,48 @@ const VERSION: i64 = 1;
 pub(crate) struct DayFile {
     path: PathBuf,
     db: Connection,
-    streams: HashSet<(Box<str>, bool)>,
+    streams: HashSet<(Arc<str>, bool)>,
 }
 
-/// A message about to be written.
+/// The rows of messages about to be written, one behind the other.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    rows: Vec<PendingRow>,
+    bodies: Vec<u8>,
+    terms: Vec<i64>,
+}
+
 #[derive(Debug)]
-pub(crate) struct Pending {
-    pub(crate) message: Message,
-    /// Whether a row of it exists, so that the terms that never change are there.
-    pub(crate) stored: bool,
+struct PendingRow {
+    origin: Arc<Origin>,
+    state: State,
+    carrier: Arc<str>,
+    /// Where its body and its terms end.
+    body_end: usize,
+    terms_end: usize,
+}
+
+impl Rows {
+    /// Adds a message. Those of its terms that never change are left out when it is `stored`: a
+    /// row of it is there already.
+    pub(crate) fn push(&mut self, message: &Message, stored: bool) {
+        blob::append(message, &mut self.bodies);
+        self.terms.extend(term::of(message, stored));
+        self.rows.push(PendingRow {
+            origin: Arc::clone(&message.origin),
+            state: message.state,
+            carrier: Arc::clone(&message.carrier),
+            body_end: self.bodies.len(),
+            terms_end: self.terms.len(),
+        });
+    }
 }
 
 /// What one transaction writes to one day's file.
 #[derive(Debug, Default)]
 pub(crate) struct Changes {
-    pub(crate) messages: Vec<Pending>,
-    pub(crate) events: Vec<std::sync::Arc<Event>>,
+    pub(crate) rows: Rows,
+    pub(crate) events: Vec<Arc<Event>>,
     pub(crate) unmatched: Vec<Unmatched>,
 }
 
@@ -235,7 +263,7 @@ impl DayFile {
         let known = &self.streams;
         let done = (|| {
             let transaction = self.db.transaction()?;
-            write_messages(&transaction, &changes.messages)?;
+            write_messages(&transaction, &changes.rows)?;
             write_events(&transaction, &changes.events, known, &mut streams)?;
             write_unmatched(&transaction, &changes.unmatched)?;
             transaction.commit()
@@ -483,7 +511,7 @@ pub(crate) enum TextColumn {
     Carrier = 4,
 }
 
-fn write_messages(db: &Connection, messages: &[Pending]) -> rusqlite::Result<()> {
+fn write_messages(db: &Connection, rows: &Rows) -> rusqlite::Result<()> {
     let mut row = db.prepare_cached(
         "INSERT INTO messages (position, id, created, key, state, carrier, open_until, body) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
@@ -491,32 +519,32 @@ fn write_messages(db: &Connection, messages: &[Pending]) -> rusqlite::Result<()>
          open_until = excluded.open_until, body = excluded.body",
     )?;
     let mut listed = db.prepare_cached("INSERT OR IGNORE INTO terms VALUES (?1, ?2, ?3)")?;
-    let mut body = Vec::new();
-    for Pending { message, stored } in messages {
-        blob::encode(message, &mut body);
-        let position = signed(message.position.0);
+    let (mut body, mut term) = (0, 0);
+    for PendingRow { origin, state, carrier, body_end, terms_end } in &rows.rows {
+        let position = signed(origin.position.0);
         row.execute(params![
             position,
-            id_octets(message.id),
-            signed(message.created_at.as_millis()),
-            message.key,
-            message.state.as_str(),
-            message.carrier,
-            open_until(message),
-            body,
+            id_octets(origin.id),
+            signed(origin.created_at.as_millis()),
+            &*origin.key,
+            state.as_str(),
+            &**carrier,
+            open_until(*state, origin.expires_at),
+            rows.bodies.get(body..*body_end).unwrap_or_default(),
         ])?;
-        let bucket = term::bucket(message.position);
-        for hash in term::of(message, *stored) {
+        let bucket = term::bucket(origin.position);
+        for hash in rows.terms.get(term..*terms_end).unwrap_or_default() {
             listed.execute(params![bucket, hash, position])?;
         }
+        (body, term) = (*body_end, *terms_end);
     }
     Ok(())
 }
 
 /// Until when the row may change, in milliseconds; none once it has ended.
-fn open_until(message: &Message) -> Option<i64> {
-    let until = message.expires_at + GRACE;
-    (!message.state.is_terminal()).then(|| signed(until.as_millis()))
+fn open_until(state: State, expires_at: Time) -> Option<i64> {
+    let until = expires_at + GRACE;
+    (!state.is_terminal()).then(|| signed(until.as_millis()))
 }
 
 /// How long after its time to live a message may still be without an end: longer than carriers'
@@ -525,22 +553,22 @@ const GRACE: std::time::Duration = std::time::Duration::from_secs(10 * SECONDS_O
 
 fn write_events(
     db: &Connection,
-    events: &[std::sync::Arc<Event>],
-    known: &HashSet<(Box<str>, bool)>,
-    new: &mut HashSet<(Box<str>, bool)>,
+    events: &[Arc<Event>],
+    known: &HashSet<(Arc<str>, bool)>,
+    new: &mut HashSet<(Arc<str>, bool)>,
 ) -> rusqlite::Result<()> {
     let mut row = db.prepare_cached("INSERT OR IGNORE INTO events VALUES (?1, ?2, ?3, ?4)")?;
     let mut stream = db.prepare_cached("INSERT OR IGNORE INTO streams VALUES (?1, ?2)")?;
     let mut body = Vec::new();
     for event in events {
         let inbound = matches!(event.subject, Subject::Inbound(_));
-        let name = (event.key.clone(), inbound);
+        let name = (Arc::clone(&event.key), inbound);
         if !known.contains(&name) && !new.contains(&name) {
-            stream.execute(params![event.key, inbound])?;
+            stream.execute(params![&*event.key, inbound])?;
             new.insert(name);
         }
         blob::encode(&**event, &mut body);
-        row.execute(params![event.key, inbound, signed(event.position.0), body])?;
+        row.execute(params![&*event.key, inbound, signed(event.position.0), body])?;
     }
     Ok(())
 }

@@ -1,7 +1,9 @@
 //! The event feed's items, and the body in which feed and webhooks show them.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -11,9 +13,9 @@ use serde::ser::SerializeMap;
 
 use crate::archive::Inbound;
 use crate::archive::Message;
+use crate::archive::Origin;
 use crate::archive::SegmentState;
 use crate::archive::number;
-use crate::message::Class;
 use crate::message::EventId;
 use crate::message::MessageId;
 use crate::message::Position;
@@ -30,7 +32,7 @@ pub struct Event {
     /// When it happened.
     pub at: Time,
     /// The API key that it belongs to; empty when nobody owns it.
-    pub key: Box<str>,
+    pub key: Arc<str>,
     /// What happened.
     pub kind: EventKind,
     /// To what.
@@ -83,19 +85,11 @@ pub enum EventKind {
     InboundReceived,
 }
 
-/// A message as one event found it.
+/// A message as one event found it; it shows the fields of its [`Origin`] as its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// The message.
-    pub id: MessageId,
-    /// The owner's reference.
-    pub client_ref: Option<Box<str>>,
-    /// The owner's campaign.
-    pub campaign: Option<Box<str>>,
-    /// The destination as the archive keeps numbers.
-    pub to: Box<str>,
-    /// What it is for.
-    pub class: Class,
+    /// What never changes.
+    pub origin: Arc<Origin>,
     /// Its state now.
     pub state: State,
     /// Its state before; none when it was accepted.
@@ -103,19 +97,15 @@ pub struct Snapshot {
     /// Why.
     pub reason: Option<Reason>,
     /// The carrier that has or had it, or gets it next; empty before the first.
-    pub carrier: Box<str>,
+    pub carrier: Arc<str>,
     /// The status that the carrier refused it with.
     pub carrier_status: Option<CommandStatus>,
     /// The receipt's error code as it came; empty for none.
     pub carrier_error: Box<str>,
-    /// The route.
-    pub route: Box<str>,
     /// The attempt, from 1; 0 before the first.
     pub attempt: u16,
     /// The segments of that attempt.
     pub segments: Vec<SnapshotSegment>,
-    /// When it was accepted.
-    pub created_at: Time,
     /// When a carrier had all of it.
     pub submitted_at: Option<Time>,
     /// When it ended.
@@ -124,8 +114,14 @@ pub struct Snapshot {
     pub corrected_at: Option<Time>,
     /// From where to where, for a fallback.
     pub fallback: Option<FallbackStep>,
-    /// Where its owner wants its events besides the key's webhooks; never shown in the body.
-    pub callback_url: Option<Box<str>>,
+}
+
+impl Deref for Snapshot {
+    type Target = Origin;
+
+    fn deref(&self) -> &Origin {
+        &self.origin
+    }
 }
 
 /// One segment as an event found it.
@@ -156,9 +152,9 @@ pub struct FallbackStep {
 
 impl Event {
     /// Its id: rising with the position, and the same however often it is sent.
-    pub const fn id(&self) -> EventId {
+    pub fn id(&self) -> EventId {
         let low = self.message_id().as_u128() & 0xffff_ffff_ffff_ffff;
-        EventId::from_u128(((self.position.0 as u128) << 64) | low)
+        EventId::from_u128((u128::from(self.position.0) << 64) | low)
     }
 
     /// The cursor that resumes the feed behind this event.
@@ -167,7 +163,7 @@ impl Event {
     }
 
     /// The message, ours or the handset's.
-    pub const fn message_id(&self) -> MessageId {
+    pub fn message_id(&self) -> MessageId {
         match &self.subject {
             Subject::Message(snapshot) => snapshot.id,
             Subject::Inbound(inbound) => inbound.id,
@@ -221,7 +217,7 @@ fn snapshot_map<S: Serializer>(message: &Snapshot, serializer: S) -> Result<S::O
     map.serialize_entry("carrier", &some(&message.carrier))?;
     map.serialize_entry("carrier_status", &message.carrier_status.map(Status))?;
     map.serialize_entry("carrier_error", &some(&message.carrier_error))?;
-    map.serialize_entry("route", &message.route)?;
+    map.serialize_entry("route", &message.plan.route)?;
     map.serialize_entry("attempt", &message.attempt)?;
     let segments: Vec<_> = message.segments.iter().map(ShownSegment).collect();
     map.serialize_entry("segments", &segments)?;
@@ -385,18 +381,13 @@ impl Snapshot {
         fallback: Option<FallbackStep>,
     ) -> Self {
         Self {
-            id: message.id,
-            client_ref: message.client_ref.clone(),
-            campaign: message.campaign.clone(),
-            to: message.to.clone(),
-            class: message.class,
+            origin: Arc::clone(&message.origin),
             state: message.state,
             previous_state,
             reason: message.reason,
-            carrier: message.carrier.clone(),
+            carrier: Arc::clone(&message.carrier),
             carrier_status: message.carrier_status,
             carrier_error: message.carrier_error.clone(),
-            route: message.plan.route.clone(),
             attempt: message.attempt,
             segments: message
                 .present_segments()
@@ -407,12 +398,10 @@ impl Snapshot {
                     error: segment.error.clone(),
                 })
                 .collect(),
-            created_at: message.created_at,
             submitted_at: message.submitted_at,
             done_at: message.done_at,
             corrected_at: message.corrected_at,
             fallback,
-            callback_url: message.callback_url.clone(),
         }
     }
 }

@@ -115,7 +115,7 @@ fn apply_some(
         let record = Record::decode(octets);
         let next = follow.at();
         match record {
-            Ok(record) => tailer.apply(now, position, next, &record)?,
+            Ok(record) => tailer.apply(now, position, next, record)?,
             // The dispatcher reads every record at the start, so this is a bug or a bad disk; the
             // messages of other records must not suffer from it.
             Err(error) => {

@@ -60,6 +60,7 @@ pub use self::tail::Tailer;
 pub use self::view::Entry;
 pub use self::view::Inbound;
 pub use self::view::Message;
+pub use self::view::Origin;
 pub use self::view::Segment;
 pub use self::view::SegmentState;
 pub use self::view::Step;

@@ -39,11 +39,12 @@ impl NumberKeeper {
     }
 
     /// What is kept of `number`, which is digits with or without `+`, or a name.
-    pub fn keep(&self, number: &str) -> Box<str> {
+    pub fn keep(&self, number: impl Into<Box<str>>) -> Box<str> {
+        let number = number.into();
         match self.numbers {
-            Numbers::Plain => number.into(),
-            Numbers::Hashed => self.digest(number).into_boxed_str(),
-            Numbers::Masked => masked(number).into(),
+            Numbers::Plain => number,
+            Numbers::Hashed => self.digest(&number).into_boxed_str(),
+            Numbers::Masked => masked(&number).into(),
         }
     }
 

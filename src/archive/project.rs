@@ -1,6 +1,7 @@
 //! What a record does to a message: the one place that knows, without a file or a clock.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::archive::Entry;
 use crate::archive::Event;
@@ -9,6 +10,7 @@ use crate::archive::FallbackStep;
 use crate::archive::Inbound;
 use crate::archive::Message;
 use crate::archive::NumberKeeper;
+use crate::archive::Origin;
 use crate::archive::Segment;
 use crate::archive::SegmentState;
 use crate::archive::Snapshot;
@@ -43,39 +45,43 @@ pub struct Projection {
     pub inbound_owners: BTreeMap<String, String>,
 }
 
+/// What a record did to a message.
+struct Changed {
+    at: Time,
+    kind: Option<EventKind>,
+    step: Step,
+}
+
+/// The entries of a timeline when all goes well.
+const USUAL_ENTRIES: usize = 5;
+
 /// The longest timeline that is kept whole; of a longer one the middle is left out.
 const TIMELINE_ENTRIES: usize = 256;
 
 impl Projection {
-    /// The message that `record` begins, if it begins one.
-    pub fn begin(&self, position: Position, record: &Record) -> Option<Message> {
+    /// The message that `record` begins, if it begins one, and the event that this makes.
+    pub fn begin(&self, position: Position, record: Record) -> Option<(Message, Option<Event>)> {
         match record {
             Record::Accepted(submission) => {
+                let at = submission.accepted_at;
                 let state = match submission.send_at {
-                    Some(at) if at > submission.accepted_at => State::Scheduled,
+                    Some(send_at) if send_at > at => State::Scheduled,
                     _ => State::Queued,
                 };
-                let mut message = self.submitted(position, submission, state);
-                message.push(position, submission.accepted_at, Step::Accepted { state });
-                Some(message)
+                let mut message = self.submitted(position, *submission, state);
+                message.push(position, at, Step::Accepted { state });
+                let event = message.event(position, at, EventKind::Queued, None, None);
+                Some((message, Some(event)))
             }
-            Record::Carried(carried) => Some(self.resumed(position, carried)),
+            Record::Carried(carried) => Some((self.resumed(position, *carried), None)),
             Record::CarriedFinished { carried, finish, at } => {
-                let mut message = self.resumed(position, carried);
-                message.done_at = Some(*at);
-                message.end(finish);
-                Some(message)
+                let mut message = self.resumed(position, *carried);
+                message.done_at = Some(at);
+                message.end(&finish);
+                Some((message, None))
             }
             _ => None,
         }
-    }
-
-    /// The event that a message's beginning makes.
-    pub fn begun(&self, message: &Message, record: &Record) -> Option<Event> {
-        matches!(record, Record::Accepted(_)).then(|| {
-            let at = message.created_at;
-            message.event(message.position, at, EventKind::Queued, None, None)
-        })
     }
 
     /// Applies `record`, which is about `message`, and returns the event that this makes.
@@ -83,14 +89,13 @@ impl Projection {
         &self,
         message: &mut Message,
         position: Position,
-        record: &Record,
+        record: Record,
     ) -> Option<Event> {
         let before = message.state;
-        let (at, kind, step) = self.change(message, record)?;
+        let Changed { at, kind, step } = self.change(message, record)?;
         message.updated = position;
-        message.push(position, at, step);
-        let fallback = match record {
-            Record::Requeued {
+        let fallback = match &step {
+            Step::Requeued {
                 decision: Decision::Fallback { from, to, rule, uncertain }, ..
             } => Some(FallbackStep {
                 from: from.clone(),
@@ -100,53 +105,64 @@ impl Projection {
             }),
             _ => None,
         };
+        message.push(position, at, step);
         Some(message.event(position, at, kind?, Some(before), fallback))
     }
 
     /// Changes `message` as `record` says; nothing for a record that changes none.
-    fn change(
-        &self,
-        message: &mut Message,
-        record: &Record,
-    ) -> Option<(Time, Option<EventKind>, Step)> {
+    fn change(&self, message: &mut Message, record: Record) -> Option<Changed> {
+        let done = |at, kind, step| Some(Changed { at, kind, step });
         match record {
-            Record::Sending { at, .. } => Some((*at, None, message.sending(record)?)),
+            Record::Sending {
+                at,
+                attempt,
+                carrier,
+                bind,
+                reference,
+                total,
+                segments,
+                waited,
+                ..
+            } => {
+                if message.state.is_terminal() {
+                    return None;
+                }
+                let carrier: Arc<str> = carrier.into();
+                message.sending(attempt, &carrier, total, segments);
+                let step =
+                    Step::Sending { attempt, carrier, bind, reference, total, segments, waited };
+                done(at, None, step)
+            }
             Record::Answered { at, attempt, segment, answer, state, .. } => {
-                let kind = message.answered(*at, (*attempt, *segment), answer, *state);
-                let (attempt, segment, answer) = (*attempt, *segment, answer.clone());
-                Some((*at, kind, Step::Answered { attempt, segment, answer }))
+                let kind = message.answered(at, (attempt, segment), &answer, state);
+                done(at, kind, Step::Answered { attempt, segment, answer })
             }
             Record::Unanswered { at, attempt, segments, cause, .. } => {
-                let (attempt, segments, cause) = (*attempt, *segments, *cause);
                 let state = match cause {
                     UnansweredCause::Unsent => SegmentState::Waiting,
                     _ => SegmentState::Unknown,
                 };
                 message.each(attempt, segments, |segment| segment.state = state);
-                Some((*at, None, Step::Unanswered { attempt, segments, cause }))
+                done(at, None, Step::Unanswered { attempt, segments, cause })
             }
             Record::Receipt { at, attempt, segment, receipt, .. } => {
-                message.receipt((*attempt, *segment), receipt);
+                message.receipt((attempt, segment), &receipt);
                 let receipt = self.receipt(receipt);
-                let (attempt, segment) = (*attempt, *segment);
-                Some((*at, None, Step::Receipt { attempt, segment, receipt }))
+                done(at, None, Step::Receipt { attempt, segment, receipt })
             }
             Record::Requeued { at, due, decision, reason, .. } => {
-                let kind = message.requeued(decision, *reason);
-                let (due, decision, reason) = (*due, decision.clone(), *reason);
-                Some((*at, kind, Step::Requeued { due, decision, reason }))
+                let kind = message.requeued(&decision, reason);
+                done(at, kind, Step::Requeued { due, decision, reason })
             }
             Record::Finished { at, finish, .. } => {
-                message.done_at = Some(*at);
-                message.end(finish);
-                let kind = EventKind::of_end(finish.state);
-                Some((*at, kind, Step::Finished(finish.clone())))
+                message.done_at = Some(at);
+                message.end(&finish);
+                done(at, EventKind::of_end(finish.state), Step::Finished(finish))
             }
             Record::Corrected { at, finish, .. } => {
-                message.corrected_at = Some(*at);
-                message.end(finish);
-                let kind = EventKind::of_end(finish.state);
-                Some((*at, kind, Step::Corrected(finish.clone())))
+                message.corrected_at = Some(at);
+                message.end(&finish);
+                done(at, EventKind::of_end(finish.state), Step::Corrected(finish))
             }
             // What they tell is known already when the message is.
             Record::Accepted(_)
@@ -162,77 +178,80 @@ impl Projection {
 
     /// The event of something that a handset sent; none for a part of a longer message, which
     /// makes one when it is whole.
-    pub fn inbound(&self, position: Position, record: &Record) -> Option<Event> {
+    pub fn inbound(&self, position: Position, record: Record) -> Option<Event> {
         let (message, complete) = match record {
             Record::Inbound(message) if message.part.is_none() => (message, true),
-            Record::InboundWhole { message, complete } => (message, *complete),
+            Record::InboundWhole { message, complete } => (message, complete),
             _ => return None,
         };
-        let inbound = self.received(position, message, complete);
+        let inbound = self.received(position, *message, complete);
         Some(Event {
             position,
             at: inbound.at,
-            key: inbound.key.clone(),
+            key: Arc::clone(&inbound.key),
             kind: EventKind::InboundReceived,
             subject: Subject::Inbound(Box::new(inbound)),
         })
     }
 
-    fn received(&self, position: Position, message: &InboundRecord, complete: bool) -> Inbound {
+    fn received(&self, position: Position, message: InboundRecord, complete: bool) -> Inbound {
         let owners = &self.inbound_owners;
         let ours = &*message.to;
         let owner = owners
             .get(ours)
             .or_else(|| owners.get(ours.strip_prefix('+').unwrap_or(ours)))
             .or_else(|| owners.get("*"));
-        let octets = if message.text.is_none() { message.octets.clone() } else { Box::default() };
+        let octets = if message.text.is_none() { message.octets } else { Box::default() };
         Inbound {
             id: message.id,
             position,
             key: owner.map(|key| key.as_str().into()).unwrap_or_default(),
             at: message.at,
-            carrier: message.carrier.clone(),
-            from: self.numbers.keep(&message.from),
-            to: message.to.clone(),
+            carrier: message.carrier,
+            from: self.numbers.keep(message.from),
+            to: message.to,
             data_coding: message.data_coding,
-            udh: message.udh.clone(),
-            text: message.text.clone(),
+            udh: message.udh,
+            text: message.text,
             octets,
             complete,
         }
     }
 
     /// A receipt as it is kept.
-    pub fn receipt(&self, receipt: &ReceiptRecord) -> ReceiptRecord {
-        ReceiptRecord { source: self.numbers.keep(&receipt.source), ..receipt.clone() }
+    pub fn receipt(&self, receipt: ReceiptRecord) -> ReceiptRecord {
+        ReceiptRecord { source: self.numbers.keep(receipt.source), ..receipt }
     }
 
-    fn submitted(&self, position: Position, submission: &Submission, state: State) -> Message {
-        let text = match &submission.content {
-            Content::Text(text) if self.store_text => Some(text.clone()),
+    fn submitted(&self, position: Position, submission: Submission, state: State) -> Message {
+        let text = match submission.content {
+            Content::Text(text) if self.store_text => Some(text),
             _ => None,
         };
-        Message {
+        let origin = Origin {
             id: submission.id,
             position,
-            updated: position,
-            key: submission.key.clone(),
-            to: self.numbers.keep(&submission.to),
-            from: submission.from.clone(),
+            key: submission.key.into(),
+            to: self.numbers.keep(submission.to),
+            from: submission.from,
             class: submission.class,
-            client_ref: submission.client_ref.clone(),
-            campaign: submission.campaign.clone(),
-            tags: submission.tags.clone(),
-            text,
-            plan: submission.plan.clone(),
+            client_ref: submission.client_ref,
+            campaign: submission.campaign,
+            tags: submission.tags,
+            plan: submission.plan,
             receipts: submission.receipts,
-            callback_url: submission.callback_url.clone(),
+            callback_url: submission.callback_url,
             created_at: submission.accepted_at,
             send_at: submission.send_at,
             expires_at: submission.expires_at,
+        };
+        Message {
+            origin: Arc::new(origin),
+            updated: position,
+            text,
             state,
             reason: None,
-            carrier: Box::default(),
+            carrier: Arc::default(),
             carrier_status: None,
             carrier_error: Box::default(),
             attempt: 0,
@@ -240,21 +259,21 @@ impl Projection {
             done_at: None,
             corrected_at: None,
             segments: Vec::new(),
-            timeline: Vec::new(),
+            timeline: Vec::with_capacity(USUAL_ENTRIES),
             omitted: 0,
         }
     }
 
     /// A message of which the archive has nothing but what was carried on.
-    fn resumed(&self, position: Position, carried: &Carried) -> Message {
-        let state = carried.state;
-        let mut message = self.submitted(position, &carried.submission, state);
+    fn resumed(&self, position: Position, carried: Carried) -> Message {
+        let (state, at) = (carried.state, carried.submission.accepted_at);
+        let mut message = self.submitted(position, carried.submission, state);
         message.attempt = carried.attempt;
-        message.carrier = carried.carrier.clone();
+        message.carrier = carried.carrier.into();
         message.submitted_at = carried.submitted_at;
-        message.segments = carried.segments.iter().map(Segment::carried).collect();
+        message.segments = carried.segments.into_iter().map(Segment::carried).collect();
         message.segments.sort_by_key(Segment::place);
-        message.push(position, carried.submission.accepted_at, Step::Resumed { state });
+        message.push(position, at, Step::Resumed { state });
         message
     }
 }
@@ -270,7 +289,7 @@ impl Message {
     ) -> Event {
         let snapshot = Snapshot::of(self, before, fallback);
         let subject = Subject::Message(Box::new(snapshot));
-        Event { position, at, key: self.key.clone(), kind, subject }
+        Event { position, at, key: Arc::clone(&self.key), kind, subject }
     }
 
     fn push(&mut self, position: Position, at: Time, step: Step) {
@@ -281,34 +300,17 @@ impl Message {
         self.timeline.push(Entry { position, at, step });
     }
 
-    fn sending(&mut self, record: &Record) -> Option<Step> {
-        let Record::Sending { attempt, carrier, bind, reference, total, segments, waited, .. } =
-            record
-        else {
-            return None;
-        };
-        if self.state.is_terminal() {
-            return None;
-        }
+    fn sending(&mut self, attempt: u16, carrier: &Arc<str>, total: u8, segments: SegmentSet) {
         self.state = State::Submitting;
-        self.attempt = *attempt;
-        self.carrier = carrier.clone();
-        for number in 0..*total {
-            self.segment(*attempt, number, carrier);
+        self.attempt = attempt;
+        self.carrier = Arc::clone(carrier);
+        for number in 0..total {
+            self.segment(attempt, number);
         }
-        self.each(*attempt, *segments, |segment| {
+        self.each(attempt, segments, |segment| {
             segment.state = SegmentState::Sending;
-            segment.carrier = carrier.clone();
+            segment.carrier = Arc::clone(carrier);
         });
-        Some(Step::Sending {
-            attempt: *attempt,
-            carrier: carrier.clone(),
-            bind: *bind,
-            reference: *reference,
-            total: *total,
-            segments: *segments,
-            waited: *waited,
-        })
     }
 
     fn answered(
@@ -318,9 +320,8 @@ impl Message {
         answer: &Answer,
         state: State,
     ) -> Option<EventKind> {
-        let carrier = self.carrier.clone();
         let taken = answer.status == CommandStatus::ESME_ROK;
-        let segment = self.segment(attempt, number, &carrier);
+        let segment = self.segment(attempt, number);
         segment.status = Some(answer.status);
         segment.carrier_message_id = answer.carrier_message_id.clone();
         if !matches!(segment.state, SegmentState::Delivered | SegmentState::Failed) {
@@ -343,8 +344,7 @@ impl Message {
     }
 
     fn receipt(&mut self, (attempt, number): (u16, u8), receipt: &ReceiptRecord) {
-        let carrier = self.carrier.clone();
-        let segment = self.segment(attempt, number, &carrier);
+        let segment = self.segment(attempt, number);
         segment.receipt = receipt.state.clone();
         segment.error = receipt.error.clone();
         if segment.carrier_message_id.is_empty() {
@@ -363,23 +363,25 @@ impl Message {
         self.state = State::Queued;
         self.reason = Some(reason);
         let Decision::Fallback { to, .. } = decision else { return None };
-        self.carrier = to.clone();
+        self.carrier = (**to).into();
         Some(EventKind::Fallback)
     }
 
     fn end(&mut self, finish: &Finish) {
         self.state = finish.state;
         self.reason = finish.reason;
-        self.carrier = finish.carrier.clone();
+        if *self.carrier != *finish.carrier {
+            self.carrier = (*finish.carrier).into();
+        }
         self.carrier_status = finish.carrier_status;
         self.carrier_error = finish.carrier_error.clone();
     }
 
     /// The segment with this number, made when it is new.
-    fn segment(&mut self, attempt: u16, number: u8, carrier: &str) -> &mut Segment {
+    fn segment(&mut self, attempt: u16, number: u8) -> &mut Segment {
         let place = self.segments.binary_search_by_key(&(attempt, number), Segment::place);
         let index = place.unwrap_or_else(|index| {
-            self.segments.insert(index, Segment::new(attempt, number, carrier));
+            self.segments.insert(index, Segment::new(attempt, number, Arc::clone(&self.carrier)));
             index
         });
         #[expect(clippy::indexing_slicing, reason = "found there, or put there just now")]
@@ -398,11 +400,11 @@ impl Message {
 const DELIVERED: &str = "DELIVERED";
 
 impl Segment {
-    fn new(attempt: u16, number: u8, carrier: &str) -> Self {
+    fn new(attempt: u16, number: u8, carrier: Arc<str>) -> Self {
         Self {
             attempt,
             segment: number,
-            carrier: carrier.into(),
+            carrier,
             carrier_message_id: Box::default(),
             state: SegmentState::Waiting,
             status: None,
@@ -415,7 +417,7 @@ impl Segment {
         (self.attempt, self.segment)
     }
 
-    fn carried(carried: &CarriedSegment) -> Self {
+    fn carried(carried: CarriedSegment) -> Self {
         let state = match carried.standing {
             0 => SegmentState::Waiting,
             1 => SegmentState::Sending,
@@ -426,10 +428,10 @@ impl Segment {
             _ => SegmentState::Unknown,
         };
         Self {
-            carrier_message_id: carried.carrier_message_id.clone(),
+            carrier_message_id: carried.carrier_message_id,
             state,
             status: carried.status,
-            ..Self::new(carried.attempt, carried.segment, &carried.carrier)
+            ..Self::new(carried.attempt, carried.segment, carried.carrier.into())
         }
     }
 }

@@ -16,7 +16,6 @@ use crate::archive::day::Changes;
 use crate::archive::day::Day;
 use crate::archive::day::DayFile;
 use crate::archive::day::Extent;
-use crate::archive::day::Pending;
 use crate::archive::files::Files;
 use crate::archive::mark::MarkFile;
 use crate::archive::memory::Live;
@@ -131,7 +130,7 @@ impl Tailer {
         now: Time,
         position: Position,
         next: Position,
-        record: &Record,
+        record: Record,
     ) -> Result<(), StoreError> {
         match record {
             Record::Inbound(_) | Record::InboundWhole { .. } => {
@@ -141,8 +140,8 @@ impl Tailer {
             }
             Record::Orphan { at, carrier, receipt } => self.unmatched.push(Unmatched {
                 position,
-                at: *at,
-                carrier: carrier.clone(),
+                at,
+                carrier,
                 receipt: self.projection.receipt(receipt),
             }),
             Record::OrphanDropped { .. } | Record::CarriedIdempotency { .. } => {}
@@ -155,7 +154,7 @@ impl Tailer {
         Ok(())
     }
 
-    fn begin(&mut self, now: Time, position: Position, record: &Record) -> Result<(), StoreError> {
+    fn begin(&mut self, now: Time, position: Position, record: Record) -> Result<(), StoreError> {
         let Some(id) = record.message_id() else { return Ok(()) };
         // What was carried on was in the archive before; what was accepted was not, unless it is
         // read again.
@@ -163,8 +162,10 @@ impl Tailer {
         if self.memory.live.contains_key(&id) || (may_exist && self.load(id)?.is_some()) {
             return Ok(());
         }
-        let Some(message) = self.projection.begin(position, record) else { return Ok(()) };
-        if let Some(event) = self.projection.begun(&message, record) {
+        let Some((message, event)) = self.projection.begin(position, record) else {
+            return Ok(());
+        };
+        if let Some(event) = event {
             self.keep(event);
         }
         self.memory.live.insert(id, Live { message, stored: false, dirty: true });
@@ -173,7 +174,7 @@ impl Tailer {
         Ok(())
     }
 
-    fn change(&mut self, now: Time, position: Position, record: &Record) -> Result<(), StoreError> {
+    fn change(&mut self, now: Time, position: Position, record: Record) -> Result<(), StoreError> {
         let Some(id) = record.message_id() else { return Ok(()) };
         if !self.memory.live.contains_key(&id) {
             let Some(message) = self.load(id)? else {
@@ -271,19 +272,21 @@ impl Tailer {
     ) -> Result<(), StoreError> {
         self.flushed_at = now;
         let mut stay = VecDeque::new();
-        let mut go = Vec::new();
+        let mut written = Vec::new();
+        let mut changes: BTreeMap<Day, Changes> = BTreeMap::new();
         for dirty in &self.dirty {
             let Some(live) = self.memory.live.get(&dirty.id) else { continue };
-            if due(dirty, self.write_live_after, live.message.state.is_terminal()) {
-                go.push(Pending { message: live.message.clone(), stored: live.stored });
+            let ended = live.message.state.is_terminal();
+            if due(dirty, self.write_live_after, ended) {
+                let changes = changes.entry(Day::of_message(dirty.id)).or_default();
+                changes.rows.push(&live.message, live.stored);
+                written.push((dirty.id, ended));
             } else {
                 stay.push_back(*dirty);
             }
         }
         let low = stay.front().map_or(self.applied, |dirty| dirty.since);
-        let written: Vec<_> =
-            go.iter().map(|p| (p.message.id, p.message.state.is_terminal())).collect();
-        self.write(go)?;
+        self.write(changes)?;
         self.mark.set(low)?;
         self.events.clear();
         self.unmatched.clear();
@@ -301,12 +304,7 @@ impl Tailer {
     }
 
     /// Writes to each day's file, the latest day first.
-    fn write(&mut self, messages: Vec<Pending>) -> Result<(), StoreError> {
-        let mut changes: BTreeMap<Day, Changes> = BTreeMap::new();
-        for pending in messages {
-            let day = Day::of_message(pending.message.id);
-            changes.entry(day).or_default().messages.push(pending);
-        }
+    fn write(&mut self, mut changes: BTreeMap<Day, Changes>) -> Result<(), StoreError> {
         for event in &self.events {
             // Never in an earlier file than its message's row, whatever the clocks said.
             let day = Day::of(event.at).max(Day::of_message(event.message_id()));

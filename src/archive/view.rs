@@ -1,5 +1,8 @@
 //! A message as people see it: its present state and how it got there.
 
+use std::ops::Deref;
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -20,17 +23,15 @@ use crate::message::Waited;
 use crate::pdu::CommandStatus;
 use crate::time::Time;
 
-/// One message with all that happened to it.
+/// What of a message never changes. Its events share it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
+pub struct Origin {
     /// Its id.
     pub id: MessageId,
     /// The position of its first record; newer messages have higher ones.
     pub position: Position,
-    /// The position of the last record that changed it.
-    pub updated: Position,
     /// The name of the API key that owns it.
-    pub key: Box<str>,
+    pub key: Arc<str>,
     /// The destination as the archive keeps numbers: E.164 digits without `+` when they are kept
     /// plain, see [`Numbers`](crate::archive::Numbers).
     pub to: Box<str>,
@@ -44,8 +45,6 @@ pub struct Message {
     pub campaign: Option<Box<str>>,
     /// The owner's words for it.
     pub tags: Vec<Box<str>>,
-    /// The text, when the archive keeps texts and the message has one.
-    pub text: Option<Box<str>>,
     /// What the door found out for the first carrier.
     pub plan: PlanSummary,
     /// Which receipts the owner wants.
@@ -58,12 +57,24 @@ pub struct Message {
     pub send_at: Option<Time>,
     /// Never to be sent later.
     pub expires_at: Time,
+}
+
+/// One message with all that happened to it; what never changes is in its [`Origin`], whose fields
+/// it shows as its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// What never changes.
+    pub origin: Arc<Origin>,
+    /// The position of the last record that changed it.
+    pub updated: Position,
+    /// The text, when the archive keeps texts and the message has one.
+    pub text: Option<Box<str>>,
     /// Where it stands.
     pub state: State,
     /// Why it stands there.
     pub reason: Option<Reason>,
     /// The carrier that has or had it last, or gets it next; empty before the first.
-    pub carrier: Box<str>,
+    pub carrier: Arc<str>,
     /// The last status other than `ESME_ROK` that a carrier answered with.
     pub carrier_status: Option<CommandStatus>,
     /// The receipt's error code as it came; empty for none.
@@ -82,6 +93,14 @@ pub struct Message {
     pub timeline: Vec<Entry>,
     /// How many entries were left out of the timeline.
     pub omitted: u32,
+}
+
+impl Deref for Message {
+    type Target = Origin;
+
+    fn deref(&self) -> &Origin {
+        &self.origin
+    }
 }
 
 impl Message {
@@ -104,7 +123,7 @@ pub struct Segment {
     /// Its number, from 0.
     pub segment: u8,
     /// The carrier that it was sent to.
-    pub carrier: Box<str>,
+    pub carrier: Arc<str>,
     /// The carrier's id for it, in the answer's own form; empty when none is known.
     pub carrier_message_id: Box<str>,
     /// Where it stands.
@@ -176,7 +195,7 @@ pub enum Step {
         /// The attempt, from 1.
         attempt: u16,
         /// The carrier.
-        carrier: Box<str>,
+        carrier: Arc<str>,
         /// Which of its binds, from 0.
         bind: u16,
         /// The concatenation reference.
@@ -243,7 +262,7 @@ pub struct Inbound {
     /// The position of its record.
     pub position: Position,
     /// The API key that it belongs to; empty when nobody owns our number.
-    pub key: Box<str>,
+    pub key: Arc<str>,
     /// When it came.
     pub at: Time,
     /// The carrier that brought it.

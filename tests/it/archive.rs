@@ -338,14 +338,15 @@ fn truth(log: &Log) -> Truth {
         inbound_owners: BTreeMap::new(),
     };
     let mut truth = Truth::default();
-    for Placed { position, record, .. } in &log.records {
-        truth.events.extend(projection.inbound(*position, record));
-        if let Some(message) = projection.begin(*position, record) {
-            truth.events.extend(projection.begun(&message, record));
+    for Placed { position, record, .. } in log.records.iter().cloned() {
+        let id = record.message_id();
+        if let Some((message, event)) = projection.begin(position, record.clone()) {
+            truth.events.extend(event);
             truth.messages.insert(message.id, message);
-        } else if let Some(message) = record.message_id().and_then(|id| truth.messages.get_mut(&id))
-        {
-            truth.events.extend(projection.apply(message, *position, record));
+        } else if let Some(message) = id.and_then(|id| truth.messages.get_mut(&id)) {
+            truth.events.extend(projection.apply(message, position, record));
+        } else {
+            truth.events.extend(projection.inbound(position, record));
         }
     }
     truth
@@ -359,7 +360,7 @@ pub(crate) fn config(dir: &Path) -> Config {
 pub(crate) fn apply(tailer: &mut Tailer, log: &Log, until: Position) {
     let from = tailer.applied();
     for placed in log.records.iter().filter(|p| p.position >= from && p.position < until) {
-        tailer.apply(placed.at, placed.position, placed.next, &placed.record).unwrap();
+        tailer.apply(placed.at, placed.position, placed.next, placed.record.clone()).unwrap();
     }
     tailer.publish();
 }
@@ -448,7 +449,9 @@ async fn crashes_between_many_flushes_change_nothing_in_the_end() {
                 if placed.position < tailer.applied() {
                     continue;
                 }
-                tailer.apply(placed.at, placed.position, placed.next, &placed.record).unwrap();
+                tailer
+                    .apply(placed.at, placed.position, placed.next, placed.record.clone())
+                    .unwrap();
                 tailer.publish();
                 durable = durable.max(placed.next);
                 if tailer.flush_due() == Time::ZERO || draw.below(6) == 0 {
@@ -628,7 +631,7 @@ async fn the_feed_of_a_key_has_no_gap_where_memory_and_days_meet() {
     let mut cursor = Position(0);
     let mut followed: Vec<Event> = Vec::new();
     for (index, placed) in log.records.iter().enumerate() {
-        tailer.apply(placed.at, placed.position, placed.next, &placed.record).unwrap();
+        tailer.apply(placed.at, placed.position, placed.next, placed.record.clone()).unwrap();
         if index % 7 == 0 {
             tailer.publish();
         }

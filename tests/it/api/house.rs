@@ -398,7 +398,7 @@ impl World {
         let (at, end) = (Position(ledger.end), Position(ledger.end + 1));
         ledger.end += 1;
         let mut tailer = self.tailer.lock().unwrap();
-        tailer.apply(self.clock.now(), at, end, record).unwrap();
+        tailer.apply(self.clock.now(), at, end, record.clone()).unwrap();
         tailer.publish();
         self.durable.send_replace(end);
     }
