@@ -1,6 +1,9 @@
 //! The life of all live messages: events in, effects out.
 
 mod event;
+mod pace;
+mod shares;
+mod throttle;
 
 pub use self::event::BindId;
 pub use self::event::Effect;
