@@ -112,6 +112,19 @@ impl ReceiptState {
         }
     }
 
+    /// Why a message in this state did not arrive; `None` when it may still, or has.
+    pub const fn reason(self) -> Option<Reason> {
+        match self {
+            Self::Expired => Some(Reason::CarrierExpired),
+            Self::Deleted => Some(Reason::Deleted),
+            Self::Undeliverable => Some(Reason::Undeliverable),
+            Self::Rejected => Some(Reason::CarrierRejected),
+            Self::Skipped => Some(Reason::Skipped),
+            Self::Unknown => Some(Reason::CarrierUnknown),
+            Self::Delivered | Self::Accepted | Self::Enroute | Self::Scheduled => None,
+        }
+    }
+
     /// The state that a word after `stat:` stands for, by its beginning and in any case.
     ///
     /// [`ReceiptState::Unknown`] for a word that nobody knows: no final state is made up.
@@ -419,18 +432,7 @@ impl Receipt {
     /// Why a message did not arrive: what the carrier's config says of the error code, else what
     /// a standard code means, else what the state says. `None` when it may still arrive, or has.
     pub fn reason(&self, options: &ReceiptOptions) -> Option<Reason> {
-        let by_state = match self.state? {
-            ReceiptState::Expired => Reason::CarrierExpired,
-            ReceiptState::Deleted => Reason::Deleted,
-            ReceiptState::Undeliverable => Reason::Undeliverable,
-            ReceiptState::Rejected => Reason::CarrierRejected,
-            ReceiptState::Skipped => Reason::Skipped,
-            ReceiptState::Unknown => Reason::CarrierUnknown,
-            ReceiptState::Delivered
-            | ReceiptState::Accepted
-            | ReceiptState::Enroute
-            | ReceiptState::Scheduled => return None,
-        };
+        let by_state = self.state?.reason()?;
         let word = self.err.as_deref().and_then(|err| options.errors.get(err));
         let network = self.network_error;
         let code = network.and_then(|error| options.errors.get(&error.to_string()));

@@ -109,8 +109,7 @@ pub enum Event {
     Delivered {
         /// The bind that it came on.
         bind: BindId,
-        /// The link's number for it, to be given back with [`Effect::Acknowledge`]. Not the
-        /// peer's, which the next connection of the bind may use for another.
+        /// The peer's `sequence_number`.
         sequence_number: u32,
         /// `Body::DeliverSm` or `Body::DataSm`.
         body: Body,
@@ -149,7 +148,7 @@ pub enum Effect {
     Acknowledge {
         /// The bind that it came on.
         bind: BindId,
-        /// As [`Event::Delivered`] had it.
+        /// The peer's `sequence_number`.
         sequence_number: u32,
         /// `ESME_ROK`, or why not.
         status: CommandStatus,

@@ -8,6 +8,7 @@
 
 mod api;
 mod archive;
+mod dispatch;
 mod journal;
 mod link;
 mod malformed;

@@ -1,0 +1,450 @@
+//! What each record changes in the book.
+
+use crate::message::Answer;
+use crate::message::Carried;
+use crate::message::CarriedSegment;
+use crate::message::Decision;
+use crate::message::Finish;
+use crate::message::MessageId;
+use crate::message::Reason;
+use crate::message::ReceiptRecord;
+use crate::message::Record;
+use crate::message::SegmentSet;
+use crate::message::State;
+use crate::message::Submission;
+use crate::message::UnansweredCause;
+use crate::pdu::CommandStatus;
+use crate::receipt::ReceiptState;
+use crate::route::CarrierId;
+use crate::route::Routes;
+use crate::time::Time;
+
+use super::book::Book;
+use super::ledger::Target;
+use super::live::Attempt;
+use super::live::Failure;
+use super::live::Live;
+use super::live::NO_CARRIER;
+use super::live::NO_ROUTE;
+use super::live::Sent;
+use super::live::Standing;
+use super::live::UNPLACED;
+use super::orphans::Orphan;
+use super::table::Slot;
+
+/// A segment of a message's attempt.
+#[derive(Clone, Copy)]
+struct Place {
+    id: MessageId,
+    attempt: u16,
+    segment: u8,
+}
+
+impl Book {
+    /// Takes what a record says. `routes` gives names their numbers.
+    ///
+    /// A record about a message that is not held changes nothing: the file with its beginning is
+    /// gone, since it is finished or was carried further.
+    pub(super) fn apply(&mut self, routes: &mut Routes, record: &Record) {
+        let at = match record {
+            Record::Accepted(submission) => self.accept(routes, submission),
+            Record::Sending { at, .. } => self.sending(routes, record, *at),
+            Record::Answered { id, at, attempt, segment, answer, state } => {
+                let place = Place { id: *id, attempt: *attempt, segment: *segment };
+                self.answered(*at, place, answer, *state)
+            }
+            Record::Unanswered { id, at, attempt, segments, cause } => {
+                self.unanswered(*at, *id, *attempt, segments, *cause)
+            }
+            Record::Receipt { id, at, attempt, segment, receipt } => {
+                let place = Place { id: *id, attempt: *attempt, segment: *segment };
+                self.receipt(routes, *at, place, receipt)
+            }
+            Record::Orphan { at, carrier, receipt } => self.orphan(routes, *at, carrier, receipt),
+            Record::OrphanDropped { at, carrier, carrier_message_id } => {
+                self.drop_orphan(routes, *at, carrier, carrier_message_id)
+            }
+            Record::Requeued { id, at, due, decision, reason } => {
+                self.requeued(routes, *id, *due, decision, *reason);
+                *at
+            }
+            Record::Finished { id, at, finish } => self.finished(routes, *at, *id, finish),
+            Record::Corrected { id, at, finish } => self.corrected(*at, *id, finish),
+            Record::Inbound(part) => self.parts.push(part),
+            Record::InboundWhole { message, .. } => self.parts.done(message),
+            Record::Carried(carried) => self.carried(routes, carried, None),
+            Record::CarriedIdempotency { entry, id, until } => {
+                self.requests.carry(*entry, *id, *until);
+                return;
+            }
+            Record::CarriedFinished { carried, finish, at } => {
+                self.carried(routes, carried, Some((finish, *at)))
+            }
+        };
+        self.forget(at);
+    }
+
+    fn accept(&mut self, routes: &Routes, submission: &Submission) -> Time {
+        let at = submission.accepted_at;
+        if self.table.find(submission.id).is_none() {
+            let route = routes.route_id(&submission.plan.route).unwrap_or(NO_ROUTE);
+            let key = self.keys.intern(&submission.key);
+            let slot = self.table.insert(Live::new(submission, key, route));
+            self.ages.push_back(&mut self.table, slot);
+        }
+        if let Some(entry) = submission.idempotency {
+            self.requests.accept(at, entry, submission.id);
+        }
+        at
+    }
+
+    fn sending(&mut self, routes: &mut Routes, record: &Record, at: Time) -> Time {
+        let Record::Sending { id, attempt, carrier, reference, total, segments, .. } = record
+        else {
+            return at;
+        };
+        let Some(slot) = self.find_live(*id) else { return at };
+        let carrier = routes.intern_carrier(carrier).unwrap_or(NO_CARRIER);
+        let live = &mut self.table[slot];
+        live.state = State::Submitting;
+        live.carrier = carrier;
+        let begun = || Attempt::new(*attempt, carrier, *reference, *total);
+        let sent = live.sent.get_or_insert_with(|| Box::new(Sent::new(begun())));
+        if sent.attempt(*attempt).is_none() {
+            sent.push(begun());
+        }
+        sent.present = *attempt;
+        sent.tries = sent.tries.max(1);
+        let Some(present) = sent.attempt_mut(*attempt) else { return at };
+        present.sent_at = at;
+        for segment in segments.iter() {
+            if let Some(segment) = present.segment_mut(segment) {
+                segment.standing = Standing::Sending;
+                segment.refusal = None;
+            }
+        }
+        if *total > 1 {
+            self.references.note(at, live.to, *reference);
+        }
+        at
+    }
+
+    fn answered(&mut self, at: Time, place: Place, answer: &Answer, state: State) -> Time {
+        let Some(slot) = self.table.find(place.id) else { return at };
+        let carrier = self.settle_segment(slot, place, answer);
+        let live = &mut self.table[slot];
+        if live.is_finished() {
+            return at;
+        }
+        live.state = state;
+        if let (State::Submitted, Some(carrier)) = (state, carrier) {
+            live.carrier = carrier;
+            let Some(sent) = live.sent.as_deref_mut() else { return at };
+            sent.present = place.attempt;
+            if let Some(attempt) = sent.attempt_mut(place.attempt) {
+                attempt.taken_at = at;
+            }
+        }
+        at
+    }
+
+    /// Notes the answer to one segment; returns the carrier that gave it.
+    fn settle_segment(&mut self, slot: Slot, place: Place, answer: &Answer) -> Option<CarrierId> {
+        let sent = self.table[slot].sent.as_deref_mut()?;
+        let attempt = sent.attempt_mut(place.attempt)?;
+        let carrier = attempt.carrier;
+        let segment = attempt.segment_mut(place.segment)?;
+        if answer.status != CommandStatus::ESME_ROK {
+            if !segment.standing.was_taken() {
+                segment.standing = Standing::Refused;
+                segment.refusal = Some((answer.status, answer.failure_reason));
+            }
+            return Some(carrier);
+        }
+        if !segment.standing.was_taken() {
+            segment.standing = Standing::Taken;
+        }
+        let before = std::mem::replace(&mut segment.id, answer.carrier_message_id.clone());
+        let target = Target { slot, attempt: place.attempt, segment: place.segment };
+        if !before.is_empty() {
+            self.ledger.remove(carrier, &before, target);
+        }
+        self.ledger.insert(carrier, &answer.carrier_message_id, target);
+        Some(carrier)
+    }
+
+    fn unanswered(
+        &mut self,
+        at: Time,
+        id: MessageId,
+        number: u16,
+        segments: &SegmentSet,
+        cause: UnansweredCause,
+    ) -> Time {
+        let Some(slot) = self.table.find(id) else { return at };
+        let live = &mut self.table[slot];
+        let Some(attempt) = live.sent.as_deref_mut().and_then(|sent| sent.attempt_mut(number))
+        else {
+            return at;
+        };
+        let after = match cause {
+            UnansweredCause::Unsent => Standing::ToSend,
+            _ => Standing::Unknown,
+        };
+        for segment in segments.iter() {
+            let segment = attempt.segment_mut(segment);
+            if let Some(segment) = segment.filter(|it| it.standing == Standing::Sending) {
+                segment.standing = after;
+            }
+        }
+        let waits = |standing| matches!(standing, Standing::ToSend | Standing::Taken);
+        let idle = attempt.segments().iter().all(|segment| waits(segment.standing));
+        if idle && live.state == State::Submitting && !attempt.is_taken() {
+            live.state = State::Queued;
+        }
+        at
+    }
+
+    fn receipt(
+        &mut self,
+        routes: &Routes,
+        at: Time,
+        place: Place,
+        receipt: &ReceiptRecord,
+    ) -> Time {
+        let Some(slot) = self.table.find(place.id) else { return at };
+        let sent = self.table[slot].sent.as_deref_mut();
+        let Some(attempt) = sent.and_then(|sent| sent.attempt_mut(place.attempt)) else {
+            return at;
+        };
+        let carrier = attempt.carrier;
+        if receipt.is_final {
+            note_final(attempt, place.segment, receipt);
+            self.repeats.note(&routes.carrier_name(carrier), receipt);
+        }
+        let message = &receipt.carrier_message_id;
+        if let Some(orphan) = self.orphans.find(carrier, message, Some(receipt)) {
+            self.orphans.remove(orphan);
+        }
+        let live = &self.table[slot];
+        let is_awaited = live.attempts().any(Attempt::is_awaited);
+        if live.is_finished() && !is_awaited && !is_correctable(live.state) {
+            self.late.remove(&mut self.table, slot);
+            self.remove(slot);
+        }
+        at
+    }
+
+    fn orphan(
+        &mut self,
+        routes: &mut Routes,
+        at: Time,
+        carrier: &str,
+        receipt: &ReceiptRecord,
+    ) -> Time {
+        // What cannot be read is kept in the journal, and waits for nothing.
+        if receipt.carrier_message_id.is_empty() {
+            return at;
+        }
+        if let Some(carrier) = routes.intern_carrier(carrier) {
+            self.orphans.push(Orphan { at, carrier, receipt: receipt.clone() });
+        }
+        at
+    }
+
+    fn drop_orphan(&mut self, routes: &Routes, at: Time, carrier: &str, message: &str) -> Time {
+        let carrier = routes.carrier_id(carrier);
+        let found = carrier.and_then(|carrier| self.orphans.find(carrier, message, None));
+        if let Some(orphan) = found {
+            self.orphans.remove(orphan);
+        }
+        at
+    }
+
+    fn requeued(
+        &mut self,
+        routes: &mut Routes,
+        id: MessageId,
+        due: Time,
+        decision: &Decision,
+        reason: Reason,
+    ) {
+        let Some(slot) = self.find_live(id) else { return };
+        let live = &mut self.table[slot];
+        live.due = due;
+        live.state = State::Queued;
+        if let Decision::Fallback { to, .. } = decision {
+            live.carrier = routes.intern_carrier(to).unwrap_or(NO_CARRIER);
+        }
+        let Some(sent) = live.sent.as_deref_mut() else { return };
+        match decision {
+            Decision::Retry { attempt_try } => sent.tries = *attempt_try,
+            Decision::Throttled if reason == Reason::Throttled => {
+                sent.throttles = sent.throttles.saturating_add(1);
+            }
+            Decision::Throttled => {}
+            Decision::Fallback { .. } => {
+                sent.present = sent.next_number();
+                sent.tries = 0;
+                sent.throttles = 0;
+                return;
+            }
+        }
+        let present = sent.present;
+        for segment in sent.attempt_mut(present).into_iter().flat_map(Attempt::segments_mut) {
+            if matches!(segment.standing, Standing::Refused | Standing::Unknown) {
+                segment.standing = Standing::ToSend;
+            }
+        }
+    }
+
+    fn finished(&mut self, routes: &Routes, at: Time, id: MessageId, finish: &Finish) -> Time {
+        let Some(slot) = self.find_live(id) else { return at };
+        let live = &mut self.table[slot];
+        live.state = finish.state;
+        live.carrier = routes.carrier_id(&finish.carrier).unwrap_or(NO_CARRIER);
+        live.due = at;
+        if is_kept(live) {
+            if let Some(sent) = live.sent.as_deref_mut() {
+                sent.finish = Some(Box::new(finish.clone()));
+            }
+            self.late.push_back(&mut self.table, slot);
+        } else {
+            self.remove(slot);
+        }
+        at
+    }
+
+    fn corrected(&mut self, at: Time, id: MessageId, finish: &Finish) -> Time {
+        let found = self.table.find(id).filter(|slot| self.table[*slot].is_finished());
+        let Some(slot) = found else { return at };
+        let live = &mut self.table[slot];
+        live.state = finish.state;
+        if let Some(sent) = live.sent.as_deref_mut() {
+            sent.finish = Some(Box::new(finish.clone()));
+        }
+        if !is_kept(live) {
+            self.late.remove(&mut self.table, slot);
+            self.remove(slot);
+        }
+        at
+    }
+
+    /// Takes a message as it was written again, in place of what is known of it.
+    fn carried(
+        &mut self,
+        routes: &mut Routes,
+        carried: &Carried,
+        finish: Option<(&Finish, Time)>,
+    ) -> Time {
+        let submission = &carried.submission;
+        let slot = match self.table.find(submission.id) {
+            Some(slot) => {
+                self.forget_ids(slot);
+                self.ages.remove(&mut self.table, slot);
+                slot
+            }
+            None => {
+                let route = routes.route_id(&submission.plan.route).unwrap_or(NO_ROUTE);
+                let key = self.keys.intern(&submission.key);
+                let slot = self.table.insert(Live::new(submission, key, route));
+                if finish.is_some() {
+                    self.late.push_back(&mut self.table, slot);
+                }
+                slot
+            }
+        };
+        self.ages.push_back(&mut self.table, slot);
+        restore(&mut self.table[slot], routes, carried);
+        let live = &mut self.table[slot];
+        if let Some((finish, at)) = finish {
+            live.due = at;
+            if let Some(sent) = live.sent.as_deref_mut() {
+                sent.finish = Some(Box::new(finish.clone()));
+            }
+        }
+        self.note_ids(slot);
+        // A carried record says nothing of the present time.
+        Time::ZERO
+    }
+
+    /// Forgets what is too old or too much, a little with each record.
+    fn forget(&mut self, at: Time) {
+        const AT_ONCE: usize = 4;
+        self.requests.forget(at);
+        for _ in 0..AT_ONCE {
+            let Some(slot) = self.late.head() else { return };
+            let is_old = self.table[slot].due + self.late_hold < at;
+            if !is_old && self.late.len() <= self.late_limit {
+                return;
+            }
+            self.late.remove(&mut self.table, slot);
+            self.remove(slot);
+        }
+    }
+}
+
+fn note_final(attempt: &mut Attempt, number: u8, receipt: &ReceiptRecord) {
+    let arrived = [ReceiptState::Delivered, ReceiptState::Accepted]
+        .iter()
+        .any(|state| state.as_str() == &*receipt.state);
+    let Some(segment) = attempt.segment_mut(number) else { return };
+    if arrived {
+        segment.standing = Standing::Delivered;
+    } else if segment.standing != Standing::Delivered {
+        segment.standing = Standing::Failed;
+        let (state, error) = (receipt.state.clone(), receipt.error.clone());
+        attempt.failure = Some(Box::new(Failure { state, error, reason: None }));
+    }
+}
+
+/// Whether a finished message is held on to: a receipt may still come, or tell better.
+fn is_kept(live: &Live) -> bool {
+    live.attempts().any(|attempt| {
+        let has_id = attempt.segments().iter().any(|segment| !segment.id.is_empty());
+        attempt.is_awaited() || (has_id && is_correctable(live.state))
+    })
+}
+
+/// Whether a late receipt may correct this state.
+pub(super) const fn is_correctable(state: State) -> bool {
+    matches!(state, State::Unknown | State::Expired)
+}
+
+fn restore(live: &mut Live, routes: &mut Routes, carried: &Carried) {
+    let mut intern = |name: &str| match name {
+        "" => NO_CARRIER,
+        name => routes.intern_carrier(name).unwrap_or(NO_CARRIER),
+    };
+    live.position = UNPLACED;
+    live.state = carried.state;
+    live.due = carried.due;
+    live.carrier = intern(&carried.carrier);
+    live.sent = None;
+    for segment in &carried.segments {
+        restore_segment(live, intern(&segment.carrier), segment);
+    }
+    let Some(sent) = live.sent.as_deref_mut() else { return };
+    sent.present = carried.attempt;
+    sent.tries = carried.tries;
+    sent.throttles = carried.throttles;
+    if let Some(present) = sent.attempt_mut(carried.attempt) {
+        present.sent_at = carried.sent_at.unwrap_or_default();
+        present.taken_at = carried.submitted_at.unwrap_or_default();
+    }
+}
+
+fn restore_segment(live: &mut Live, carrier: CarrierId, carried: &CarriedSegment) {
+    let CarriedSegment { attempt: number, segment, total, reference, .. } = *carried;
+    let begun = || Attempt::new(number, carrier, reference, total);
+    let sent = live.sent.get_or_insert_with(|| Box::new(Sent::new(begun())));
+    if sent.attempt(number).is_none() {
+        sent.push(begun());
+    }
+    let attempt = sent.attempt_mut(number);
+    if let Some(segment) = attempt.and_then(|attempt| attempt.segment_mut(segment)) {
+        segment.standing = Standing::from_number(carried.standing);
+        segment.refusal = carried.status.map(|status| (status, None));
+        segment.id = carried.carrier_message_id.clone();
+    }
+}

@@ -1,0 +1,242 @@
+//! Keeps the journal short: what is still needed of its old end is written again at the new one.
+
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::message::Finish;
+use crate::message::MessageId;
+use crate::message::Position;
+use crate::message::Record;
+use crate::time::Time;
+
+use super::Dispatch;
+use super::config::Config;
+use super::gate::Held;
+use super::table::Slot;
+
+/// How long the journal is, and what is done about it.
+#[derive(Debug)]
+pub(super) struct Cleaner {
+    above: u64,
+    /// Records younger than this stay, whatever they are about: orphans, parts and references
+    /// are never written again.
+    young: Duration,
+    /// When the record at a position was made, every few seconds; oldest first.
+    marks: VecDeque<(Time, Position)>,
+    /// Where the newest record begins.
+    end: Position,
+    trimmed: Position,
+    bodies: Lengths,
+    /// Messages whose bodies were asked for to write them again.
+    asked: BTreeSet<MessageId>,
+    paused_until: Time,
+}
+
+/// The mean length of the records that hold bodies.
+#[derive(Debug, Default)]
+struct Lengths {
+    /// Where the last one began, until the next record tells its length.
+    open: Option<Position>,
+    records: u64,
+    octets: u64,
+}
+
+/// The most messages that one call writes again.
+const AT_ONCE: usize = 16;
+
+/// The most bodies that are asked for ahead of that.
+const ASKED_MOST: usize = 64;
+
+impl Cleaner {
+    pub(super) fn new(config: &Config) -> Self {
+        let mut cleaner = Self {
+            above: 0,
+            young: Duration::ZERO,
+            marks: VecDeque::new(),
+            end: Position::default(),
+            trimmed: Position::default(),
+            bodies: Lengths::default(),
+            asked: BTreeSet::new(),
+            paused_until: Time::ZERO,
+        };
+        cleaner.configure(config);
+        cleaner
+    }
+
+    pub(super) fn configure(&mut self, config: &Config) {
+        let spans = [config.orphan_hold, config.reassembly_timeout, config.reference_hold];
+        self.young = spans.into_iter().map(|span| span.0).max().unwrap_or_default();
+        self.above = config.clean_above_bytes;
+    }
+
+    /// Notes where a record is.
+    pub(super) fn placed(&mut self, position: Position, record: &Record) {
+        self.end = position;
+        let holds_body = matches!(
+            record,
+            Record::Accepted(_) | Record::Carried(_) | Record::CarriedFinished { .. }
+        );
+        self.bodies.placed(position, holds_body);
+        if let Some(at) = time_of(record) {
+            self.mark(at, position);
+        }
+    }
+
+    /// Stops cleaning for a while: the journal could not read something.
+    pub(super) fn pause(&mut self, now: Time) {
+        self.asked.clear();
+        self.paused_until = now + Duration::from_secs(60);
+    }
+
+    fn mark(&mut self, at: Time, position: Position) {
+        const EVERY: Duration = Duration::from_secs(5);
+        if self.marks.back().is_none_or(|(last, _)| *last + EVERY <= at) {
+            self.marks.push_back((at, position));
+        }
+        // The first mark that is old enough stands for all before it.
+        while self.marks.get(1).is_some_and(|(next, _)| *next + self.young <= at) {
+            self.marks.pop_front();
+        }
+    }
+
+    /// The oldest position whose record is young.
+    fn young(&self, now: Time) -> Position {
+        match self.marks.front() {
+            Some((at, position)) if *at + self.young > now => *position,
+            _ => self.marks.get(1).map_or(self.end, |(_, position)| *position),
+        }
+    }
+
+    /// How long the journal may be while so many messages are in it.
+    fn allowance(&self, messages: usize) -> u64 {
+        const TIMES: u64 = 4;
+        let live = self.bodies.mean().saturating_mul(messages as u64);
+        self.above.max(live.saturating_mul(TIMES))
+    }
+}
+
+impl Lengths {
+    fn placed(&mut self, position: Position, holds_body: bool) {
+        if let Some(open) = self.open.take() {
+            self.records += 1;
+            self.octets += position.0.saturating_sub(open.0);
+        }
+        self.open = holds_body.then_some(position);
+    }
+
+    const fn mean(&self) -> u64 {
+        match self.octets.checked_div(self.records) {
+            Some(mean) => mean,
+            None => 0,
+        }
+    }
+}
+
+impl Dispatch {
+    /// Writes a few of the oldest messages again if the journal is too long, and says how much of
+    /// it is needed no more.
+    pub(super) fn clean(&mut self, now: Time) {
+        let needed = self.needed();
+        let length = self.cleaner.end.0.saturating_sub(needed.0);
+        let held = self.book.table.len();
+        if length > self.cleaner.allowance(held) && now >= self.cleaner.paused_until {
+            self.carry_oldest(needed);
+        }
+        self.trim(now);
+    }
+
+    /// The first position that something points to.
+    fn needed(&self) -> Position {
+        let message = self.book.ages.head().map(|slot| self.book.table[slot].position);
+        let request = self.book.requests.oldest().map(|(_, request)| request.position);
+        let end = self.cleaner.end;
+        message.unwrap_or(end).min(request.unwrap_or(end)).min(end)
+    }
+
+    fn carry_oldest(&mut self, needed: Position) {
+        for _ in 0..AT_ONCE {
+            let Some((entry, request)) = self.book.requests.oldest() else { break };
+            if request.position > needed {
+                break;
+            }
+            let (id, until) = (request.id, request.until);
+            self.record(Record::CarriedIdempotency { entry, id, until });
+        }
+        let mut next = self.book.ages.head();
+        for _ in 0..AT_ONCE {
+            let Some(slot) = next else { return };
+            next = self.book.ages.behind(&self.book.table, slot);
+            let live = &self.book.table[slot];
+            if !self.gate.is_durable(live.position) {
+                return;
+            }
+            let id = live.id();
+            if self.bodies.has(id) {
+                self.carry(slot);
+            } else if self.cleaner.asked.len() < ASKED_MOST && self.cleaner.asked.insert(id) {
+                self.want_body(slot);
+            }
+        }
+    }
+
+    /// Writes a message again whose body was asked for, now that it is here.
+    pub(super) fn carry_if_asked(&mut self, slot: Slot) {
+        let id = self.book.table[slot].id();
+        if self.cleaner.asked.remove(&id) {
+            self.carry(slot);
+        }
+    }
+
+    fn carry(&mut self, slot: Slot) {
+        let live = &self.book.table[slot];
+        self.cleaner.asked.remove(&live.id());
+        let Some(body) = self.bodies.get(live.id()) else { return };
+        let carried = Box::new(self.book.carry(&self.routes, slot, (**body).clone()));
+        if !live.is_finished() {
+            return self.record(Record::Carried(carried));
+        }
+        let finish = live.sent.as_deref().and_then(|sent| sent.finish.as_deref().cloned());
+        let finish = finish.unwrap_or_else(|| Finish {
+            state: live.state,
+            reason: None,
+            carrier: carried.carrier.clone(),
+            carrier_status: None,
+            carrier_error: "".into(),
+        });
+        let at = live.due;
+        self.record(Record::CarriedFinished { carried, finish, at });
+    }
+
+    fn trim(&mut self, now: Time) {
+        const PARTS: u64 = 64;
+        let needed = self.needed().min(self.cleaner.young(now));
+        let gain = needed.0.saturating_sub(self.cleaner.trimmed.0);
+        if gain > (self.cleaner.above / PARTS).max(1) {
+            self.cleaner.trimmed = needed;
+            self.gate.hold(Held::Trim(needed));
+        }
+    }
+}
+
+/// When a record was made, where it says so.
+fn time_of(record: &Record) -> Option<Time> {
+    match record {
+        Record::Accepted(submission) => Some(submission.accepted_at),
+        Record::Sending { at, .. }
+        | Record::Answered { at, .. }
+        | Record::Unanswered { at, .. }
+        | Record::Receipt { at, .. }
+        | Record::Orphan { at, .. }
+        | Record::OrphanDropped { at, .. }
+        | Record::Requeued { at, .. }
+        | Record::Finished { at, .. }
+        | Record::Corrected { at, .. } => Some(*at),
+        Record::Inbound(inbound) | Record::InboundWhole { message: inbound, .. } => {
+            Some(inbound.at)
+        }
+        Record::Carried(_) | Record::CarriedIdempotency { .. } | Record::CarriedFinished { .. } => {
+            None
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The life of messages, told as scripts: given, when, then. No clock, no socket, no sleep.
+
+mod accepting;
+mod binds;
+mod durability;
+mod fallback;
+mod lanes;
+mod receipts;
+mod world;
