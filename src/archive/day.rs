@@ -1,6 +1,6 @@
 //! One day's file: its tables, what is written to it and what is read from it.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -21,6 +21,8 @@ use crate::archive::Subject;
 use crate::archive::Unmatched;
 use crate::archive::blob;
 use crate::archive::error::StoreError;
+use crate::archive::index;
+use crate::archive::index::Posting;
 use crate::archive::term;
 use crate::message::MessageId;
 use crate::message::Position;
@@ -88,8 +90,9 @@ impl FromStr for Day {
     }
 }
 
-/// The layout of a day's file. A message's row id is the position of its first record, so rows lie
-/// in the order of acceptance.
+/// The layout of a day's file, besides the index. A message's row id is the position of its first
+/// record, so rows lie in the order of acceptance. Events of a key lie in packs; `inbound` tells
+/// those of handsets.
 const SCHEMA: &str = "
     CREATE TABLE messages (
         position INTEGER PRIMARY KEY,
@@ -102,24 +105,14 @@ const SCHEMA: &str = "
         body BLOB NOT NULL
     );
     CREATE INDEX messages_open ON messages (open_until) WHERE open_until IS NOT NULL;
-    CREATE TABLE terms (
-        bucket INTEGER NOT NULL,
-        hash INTEGER NOT NULL,
-        position INTEGER NOT NULL,
-        PRIMARY KEY (bucket, hash, position)
-    ) WITHOUT ROWID;
-    CREATE TABLE streams (
-        key TEXT NOT NULL,
-        inbound INTEGER NOT NULL,
-        PRIMARY KEY (key, inbound)
-    ) WITHOUT ROWID;
     CREATE TABLE events (
         key TEXT NOT NULL,
         inbound INTEGER NOT NULL,
-        position INTEGER NOT NULL,
-        body BLOB NOT NULL,
-        PRIMARY KEY (key, inbound, position)
-    ) WITHOUT ROWID;
+        first INTEGER NOT NULL,
+        last INTEGER NOT NULL,
+        bodies BLOB NOT NULL
+    );
+    CREATE UNIQUE INDEX events_place ON events (key, inbound, last);
     CREATE TABLE unmatched (position INTEGER PRIMARY KEY, body BLOB NOT NULL);
 ";
 
@@ -130,7 +123,6 @@ const VERSION: i64 = 1;
 pub(crate) struct DayFile {
     path: PathBuf,
     db: Connection,
-    streams: HashSet<(Arc<str>, bool)>,
 }
 
 /// The rows of messages about to be written, one behind the other.
@@ -138,7 +130,7 @@ pub(crate) struct DayFile {
 pub(crate) struct Rows {
     rows: Vec<PendingRow>,
     bodies: Vec<u8>,
-    terms: Vec<i64>,
+    terms: Vec<Posting>,
 }
 
 #[derive(Debug)]
@@ -146,9 +138,8 @@ struct PendingRow {
     origin: Arc<Origin>,
     state: State,
     carrier: Arc<str>,
-    /// Where its body and its terms end.
+    /// Where its body ends.
     body_end: usize,
-    terms_end: usize,
 }
 
 impl Rows {
@@ -156,13 +147,12 @@ impl Rows {
     /// row of it is there already.
     pub(crate) fn push(&mut self, message: &Message, stored: bool) {
         blob::append(message, &mut self.bodies);
-        self.terms.extend(term::of(message, stored));
+        self.terms.extend(term::of(message, stored).map(|hash| (hash, message.position)));
         self.rows.push(PendingRow {
             origin: Arc::clone(&message.origin),
             state: message.state,
             carrier: Arc::clone(&message.carrier),
             body_end: self.bodies.len(),
-            terms_end: self.terms.len(),
         });
     }
 }
@@ -222,7 +212,7 @@ impl DayFile {
                 Ok(db)
             })
             .map_err(|error| StoreError::sqlite(&path, error))?;
-        Ok(Self { path, db, streams: HashSet::new() })
+        Ok(Self { path, db })
     }
 
     fn prepare(&mut self) -> rusqlite::Result<Result<(), StoreError>> {
@@ -238,6 +228,7 @@ impl DayFile {
             == 0;
         if empty {
             transaction.execute_batch(SCHEMA)?;
+            transaction.execute_batch(index::SCHEMA)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
         }
         transaction.commit()?;
@@ -257,20 +248,17 @@ impl DayFile {
         StoreError::sqlite(&self.path, error)
     }
 
-    /// Writes all of `changes` in one transaction; writing the same again changes nothing.
+    /// Writes all of `changes` in one transaction. Messages may be written again; events must not.
     pub(crate) fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
-        let mut streams = HashSet::new();
-        let known = &self.streams;
         let done = (|| {
             let transaction = self.db.transaction()?;
             write_messages(&transaction, &changes.rows)?;
-            write_events(&transaction, &changes.events, known, &mut streams)?;
+            index::add(&transaction, &changes.rows.terms)?;
+            write_events(&transaction, &changes.events)?;
             write_unmatched(&transaction, &changes.unmatched)?;
             transaction.commit()
         })();
-        done.map_err(|error| self.fault(error))?;
-        self.streams.extend(streams);
-        Ok(())
+        done.map_err(|error| self.fault(error))
     }
 
     /// The message with this id.
@@ -323,12 +311,14 @@ impl DayFile {
         for (key, inbound) in self.streams()? {
             let found = self
                 .db
-                .query_row(
-                    "SELECT min(position), max(position) FROM events \
-                     WHERE key = ?1 AND inbound = ?2",
-                    params![key, inbound],
-                    |row| Ok((row.get(0)?, row.get(1)?)),
+                .prepare_cached(
+                    "SELECT \
+                     (SELECT first FROM events WHERE key = ?1 AND inbound = ?2 ORDER BY last), \
+                     (SELECT max(last) FROM events WHERE key = ?1 AND inbound = ?2)",
                 )
+                .and_then(|mut statement| {
+                    statement.query_row(params![key, inbound], |row| Ok((row.get(0)?, row.get(1)?)))
+                })
                 .map(extent)
                 .map_err(|error| self.fault(error))?;
             if let Some(found) = found {
@@ -341,14 +331,27 @@ impl DayFile {
 
     /// All (key, inbound) under which the file has events.
     pub(crate) fn streams(&self) -> Result<Vec<(Box<str>, bool)>, StoreError> {
-        self.db
-            .prepare_cached("SELECT key, inbound FROM streams")
-            .and_then(|mut statement| {
-                statement
-                    .query_map([], |row| Ok((row.get::<_, Box<str>>(0)?, row.get(1)?)))?
-                    .collect()
-            })
-            .map_err(|error| self.fault(error))
+        self.distinct_streams().map_err(|error| self.fault(error))
+    }
+
+    /// Jumps from key to key: a plain DISTINCT would walk over the whole index.
+    fn distinct_streams(&self) -> rusqlite::Result<Vec<(Box<str>, bool)>> {
+        let mut next = self.db.prepare_cached("SELECT min(key) FROM events WHERE key > ?1")?;
+        let mut there = self.db.prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM events WHERE key = ?1 AND inbound = ?2)",
+        )?;
+        let mut streams = Vec::new();
+        // The empty key is that of nobody.
+        let mut key: Option<Box<str>> = Some(Box::default());
+        while let Some(this) = key {
+            for inbound in [false, true] {
+                if there.query_row(params![this, inbound], |row| row.get(0))? {
+                    streams.push((this.clone(), inbound));
+                }
+            }
+            key = next.query_row([&this], |row| row.get(0))?;
+        }
+        Ok(streams)
     }
 
     /// The first `limit` events of one stream in `from..until`.
@@ -359,22 +362,29 @@ impl DayFile {
         until: Position,
         limit: usize,
     ) -> Result<Vec<Event>, StoreError> {
-        let range = params![
-            key,
-            inbound,
-            signed(from.0),
-            signed(until.0),
-            i64::try_from(limit).unwrap_or(i64::MAX)
-        ];
-        let bodies: Vec<Vec<u8>> = self
+        let fault = |error| self.fault(error);
+        let mut packs = self
             .db
             .prepare_cached(
-                "SELECT body FROM events WHERE key = ?1 AND inbound = ?2 \
-                 AND position >= ?3 AND position < ?4 ORDER BY position LIMIT ?5",
+                "SELECT bodies FROM events WHERE key = ?1 AND inbound = ?2 AND last >= ?3 \
+                 ORDER BY last",
             )
-            .and_then(|mut statement| statement.query_map(range, |row| row.get(0))?.collect())
-            .map_err(|error| self.fault(error))?;
-        bodies.iter().map(|body| self.decode(body)).collect()
+            .map_err(fault)?;
+        let mut rows = packs.query(params![key, inbound, signed(from.0)]).map_err(fault)?;
+        let mut events = Vec::new();
+        while let Some(row) = rows.next().map_err(fault)? {
+            let bodies = row.get_ref(0).map_err(fault)?;
+            for event in Pack(bodies.as_blob().unwrap_or_default()) {
+                let event: Event = self.decode(event)?;
+                if events.len() >= limit || event.position >= until {
+                    return Ok(events);
+                }
+                if event.position >= from {
+                    events.push(event);
+                }
+            }
+        }
+        Ok(events)
     }
 
     /// The first `limit` unmatched receipts from `from` on.
@@ -401,19 +411,7 @@ impl DayFile {
         hash: i64,
         before: Position,
     ) -> Result<Vec<Position>, StoreError> {
-        self.db
-            .prepare_cached(
-                "SELECT position FROM terms WHERE bucket = ?1 AND hash = ?2 AND position < ?3 \
-                 ORDER BY position DESC",
-            )
-            .and_then(|mut statement| {
-                let found = statement
-                    .query_map(params![bucket, hash, signed(before.0)], |row| {
-                        row.get(0).map(position)
-                    })?;
-                found.collect()
-            })
-            .map_err(|error| self.fault(error))
+        index::find(&self.db, bucket, hash, before).map_err(|error| self.fault(error))
     }
 
     /// The message whose first record is at `position`.
@@ -518,12 +516,10 @@ fn write_messages(db: &Connection, rows: &Rows) -> rusqlite::Result<()> {
          ON CONFLICT (position) DO UPDATE SET state = excluded.state, carrier = excluded.carrier, \
          open_until = excluded.open_until, body = excluded.body",
     )?;
-    let mut listed = db.prepare_cached("INSERT OR IGNORE INTO terms VALUES (?1, ?2, ?3)")?;
-    let (mut body, mut term) = (0, 0);
-    for PendingRow { origin, state, carrier, body_end, terms_end } in &rows.rows {
-        let position = signed(origin.position.0);
+    let mut body = 0;
+    for PendingRow { origin, state, carrier, body_end } in &rows.rows {
         row.execute(params![
-            position,
+            signed(origin.position.0),
             id_octets(origin.id),
             signed(origin.created_at.as_millis()),
             &*origin.key,
@@ -532,11 +528,7 @@ fn write_messages(db: &Connection, rows: &Rows) -> rusqlite::Result<()> {
             open_until(*state, origin.expires_at),
             rows.bodies.get(body..*body_end).unwrap_or_default(),
         ])?;
-        let bucket = term::bucket(origin.position);
-        for hash in rows.terms.get(term..*terms_end).unwrap_or_default() {
-            listed.execute(params![bucket, hash, position])?;
-        }
-        (body, term) = (*body_end, *terms_end);
+        body = *body_end;
     }
     Ok(())
 }
@@ -551,26 +543,60 @@ fn open_until(state: State, expires_at: Time) -> Option<i64> {
 /// receipt timeouts.
 const GRACE: std::time::Duration = std::time::Duration::from_secs(10 * SECONDS_OF_A_DAY);
 
-fn write_events(
-    db: &Connection,
-    events: &[Arc<Event>],
-    known: &HashSet<(Arc<str>, bool)>,
-    new: &mut HashSet<(Arc<str>, bool)>,
-) -> rusqlite::Result<()> {
-    let mut row = db.prepare_cached("INSERT OR IGNORE INTO events VALUES (?1, ?2, ?3, ?4)")?;
-    let mut stream = db.prepare_cached("INSERT OR IGNORE INTO streams VALUES (?1, ?2)")?;
-    let mut body = Vec::new();
+/// Writes events, rising, in packs: those of one key together.
+fn write_events(db: &Connection, events: &[Arc<Event>]) -> rusqlite::Result<()> {
+    let mut streams: BTreeMap<(&str, bool), Vec<&Event>> = BTreeMap::new();
     for event in events {
         let inbound = matches!(event.subject, Subject::Inbound(_));
-        let name = (Arc::clone(&event.key), inbound);
-        if !known.contains(&name) && !new.contains(&name) {
-            stream.execute(params![&*event.key, inbound])?;
-            new.insert(name);
+        streams.entry((&event.key, inbound)).or_default().push(event);
+    }
+    let mut row = db.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    let mut bodies = Vec::new();
+    for ((key, inbound), events) in streams {
+        for pack in events.chunks(PACK) {
+            bodies.clear();
+            pack.iter().for_each(|event| Pack::push(&mut bodies, event));
+            let [first, .., last] = pack else {
+                let only = pack.first().map_or(0, |event| signed(event.position.0));
+                row.execute(params![key, inbound, only, only, bodies])?;
+                continue;
+            };
+            let (first, last) = (signed(first.position.0), signed(last.position.0));
+            row.execute(params![key, inbound, first, last, bodies])?;
         }
-        blob::encode(&**event, &mut body);
-        row.execute(params![&*event.key, inbound, signed(event.position.0), body])?;
     }
     Ok(())
+}
+
+/// The most events in one pack.
+const PACK: usize = 32;
+
+/// Events one behind the other, each with its length in front (four octets, big-endian).
+struct Pack<'a>(&'a [u8]);
+
+impl Pack<'_> {
+    fn push(bodies: &mut Vec<u8>, event: &Event) {
+        let start = bodies.len();
+        bodies.extend_from_slice(&[0; 4]);
+        blob::append(event, bodies);
+        let length = u32::try_from(bodies.len() - start - 4).unwrap_or(u32::MAX);
+        if let Some(place) = bodies.get_mut(start..start + 4) {
+            place.copy_from_slice(&length.to_be_bytes());
+        }
+    }
+}
+
+impl<'a> Iterator for Pack<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (length, rest) = self.0.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        // A pack that was cut short ends in a body that cannot be read, and not in silence.
+        let (body, rest) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        self.0 = rest;
+        Some(body)
+    }
 }
 
 fn write_unmatched(db: &Connection, receipts: &[Unmatched]) -> rusqlite::Result<()> {

@@ -11,6 +11,7 @@ use crate::archive::StoreError;
 use crate::archive::day::Day;
 use crate::archive::day::DayFile;
 use crate::archive::day::Extent;
+use crate::message::Position;
 
 /// The day files of a directory.
 #[derive(Debug)]
@@ -59,6 +60,11 @@ impl Files {
     pub(super) fn extents(&self) -> Vec<(Day, Extent)> {
         let inner = self.inner();
         inner.days.iter().filter_map(|(day, extent)| extent.map(|extent| (*day, extent))).collect()
+    }
+
+    /// The position of the last event in a day's file.
+    pub(super) fn last_event(&self, day: Day) -> Option<Position> {
+        self.inner().days.get(&day).copied().flatten().map(|extent| extent.last)
     }
 
     /// Takes note of what was written to a day's file.

@@ -16,6 +16,7 @@ mod error;
 mod event;
 mod files;
 mod follow;
+mod index;
 mod mark;
 mod memory;
 mod number;

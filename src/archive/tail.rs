@@ -36,7 +36,8 @@ use crate::time::Time;
 /// transaction with, the row that has its record: the row of a message lies in the file of its
 /// creation, its events in that file or a later one, and later files are written first. So a
 /// record that is read again either finds the row behind it, and its event on disk too, or finds
-/// the row as it was, and makes the same event at the same position again.
+/// the row as it was, and makes the same event at the same position again. That event is on disk
+/// when its file has a later one, since all events that wait are written together.
 #[derive(Debug)]
 pub struct Tailer {
     dir: PathBuf,
@@ -308,7 +309,11 @@ impl Tailer {
         for event in &self.events {
             // Never in an earlier file than its message's row, whatever the clocks said.
             let day = Day::of(event.at).max(Day::of_message(event.message_id()));
-            changes.entry(day).or_default().events.push(Arc::clone(event));
+            // All events that wait are written at once, so a file that has a later one has this
+            // one too: from before a restart, or before another file could not be written.
+            if self.files.last_event(day).is_none_or(|last| last < event.position) {
+                changes.entry(day).or_default().events.push(Arc::clone(event));
+            }
         }
         for receipt in &self.unmatched {
             changes.entry(Day::of(receipt.at)).or_default().unmatched.push(receipt.clone());

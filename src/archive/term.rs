@@ -1,9 +1,8 @@
 //! What messages can be found by: terms, hashed, in buckets of neighbouring messages.
 //!
-//! An index over random values (numbers, references, carriers' ids) costs one page written per
-//! entry once it is larger than a transaction touches. So entries of messages that were accepted
-//! close together lie together: a transaction writes to one bucket, which stays in the cache, and
-//! a search asks every bucket of a day once, the newest first.
+//! An index over random values costs a page written per entry once it is larger than a transaction
+//! touches. So the entries of messages that were accepted close together lie together, and a search
+//! asks every bucket of a day once, the newest first; see [`index`](super::index).
 
 use crate::archive::Message;
 use crate::archive::Step;

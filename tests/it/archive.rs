@@ -543,8 +543,9 @@ async fn a_message_that_ends_soon_is_written_once_and_a_live_one_after_a_while()
         let count = |sql| db.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap();
         (count("SELECT count(*) FROM messages"), count("SELECT count(*) FROM events"))
     };
+    // Events lie in packs, one for each flush that had some.
     tailer.flush(START + Duration::from_secs(1)).unwrap();
-    assert_eq!(rows(), (0, 2), "neither has ended, both events are written");
+    assert_eq!(rows(), (0, 1), "neither has ended, both events are written");
     assert_eq!(*archive.passed().borrow(), slow_at, "nothing of them may be trimmed");
 
     let end = finish(State::Cancelled, Some(Reason::Cancelled), "");
@@ -552,9 +553,9 @@ async fn a_message_that_ends_soon_is_written_once_and_a_live_one_after_a_while()
     log.push(done, Record::Finished { id: quick, at: done, finish: end });
     apply(&mut tailer, &log, log.end());
     tailer.flush(done).unwrap();
-    assert_eq!(rows(), (1, 3), "the one that has ended");
+    assert_eq!(rows(), (1, 2), "the one that has ended");
     tailer.flush(START + Duration::from_secs(5)).unwrap();
-    assert_eq!(rows(), (2, 3), "the one that is still live, too");
+    assert_eq!(rows(), (2, 2), "the one that is still live, too");
     assert_eq!(*archive.passed().borrow(), log.end());
 }
 
