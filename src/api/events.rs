@@ -80,9 +80,9 @@ pub(crate) struct EventView {
     tag = "events",
     operation_id = "getEvents",
     params(
-        ("after" = Option<String>, Query, description = "`next` of the answer before, or `now`; from the beginning when absent."),
+        ("after" = Option<String>, Query, pattern = "^([0-9a-f]{16}|now)$", description = "`next` of the answer before, or `now`; from the beginning when absent."),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 200, description = "The most events wanted; 50 when absent."),
-        ("wait" = Option<String>, Query, description = "How long to wait for an event, such as `30s`; at most `60s`."),
+        ("wait" = Option<String>, Query, pattern = "^([0-9]+(ms|s|m))+$", example = "30s", description = "How long to wait for an event, such as `30s`; at most `60s`."),
     ),
     responses((status = 200, description = "The events.", body = EventsResult)),
 )]
@@ -101,9 +101,9 @@ pub(crate) async fn events(
     tag = "events",
     operation_id = "getInbound",
     params(
-        ("after" = Option<String>, Query, description = "`next` of the answer before, or `now`; from the beginning when absent."),
+        ("after" = Option<String>, Query, pattern = "^([0-9a-f]{16}|now)$", description = "`next` of the answer before, or `now`; from the beginning when absent."),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 200, description = "The most messages wanted; 50 when absent."),
-        ("wait" = Option<String>, Query, description = "How long to wait for a message, such as `30s`; at most `60s`."),
+        ("wait" = Option<String>, Query, pattern = "^([0-9]+(ms|s|m))+$", example = "30s", description = "How long to wait for a message, such as `30s`; at most `60s`."),
     ),
     responses((status = 200, description = "The messages, as events of type `inbound.received`.", body = EventsResult)),
 )]
@@ -152,8 +152,8 @@ async fn feed(
     tag = "events",
     operation_id = "streamEvents",
     params(
-        ("after" = Option<String>, Query, description = "The cursor to go on from, or `now`; from the beginning when absent."),
-        ("Last-Event-ID" = Option<String>, Header, description = "The `id` of the last event that came, instead of `after`."),
+        ("after" = Option<String>, Query, pattern = "^([0-9a-f]{16}|now)$", description = "The cursor to go on from, or `now`; from the beginning when absent."),
+        ("Last-Event-ID" = Option<String>, Header, pattern = "^([0-9a-f]{16}|now)$", description = "The `id` of the last event that came, instead of `after`."),
     ),
     responses((status = 200, description = "The events; it ends when the gateway stops.", body = String, content_type = "text/event-stream")),
 )]

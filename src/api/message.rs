@@ -580,7 +580,8 @@ pub(crate) fn refusal(reply: Result<Reply, Unanswered>) -> Refused {
     path = "/v1/messages",
     tag = "messages",
     operation_id = "createMessage",
-    params(("Idempotency-Key" = Option<String>, Header, max_length = 255,
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 255,
+        pattern = "^[!-~]([ -~]*[!-~])?$",
         description = "The same key with the same body is answered with the first answer again, for 24 hours.")),
     request_body(content = MessageRequest, description = "The message."),
     responses((status = 202, description = "Accepted, and on disk.", body = Accepted, headers(

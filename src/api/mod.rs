@@ -56,6 +56,7 @@ use axum::routing::get;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use tracing::Instrument;
 
 pub use self::accept::Dispatcher;
 pub use self::accept::Replies;
@@ -274,7 +275,8 @@ async fn outer(State(api): State<Arc<Api>>, request: Request, next: Next) -> Res
     let request_id = uuid::Uuid::now_v7();
     let given_id = request.headers().get(REQUEST_ID).filter(|id| id.len() <= 128).cloned();
     let method = request.method().clone();
-    let mut response = next.run(request).await;
+    let span = tracing::info_span!("request", %request_id);
+    let mut response = next.run(request).instrument(span).await;
     let problem = response.extensions_mut().remove::<Refused>();
     let code = problem.as_ref().map(|problem| problem.code());
     if let Some(problem) = problem {

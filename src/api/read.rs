@@ -105,7 +105,7 @@ pub(crate) fn no_message() -> Refused {
     operation_id = "getMessage",
     params(
         ("id" = String, Path, description = "The message's id."),
-        ("wait" = Option<String>, Query, description = "How long to wait for a change of its state, such as `30s`; at most `60s`."),
+        ("wait" = Option<String>, Query, pattern = "^([0-9]+(ms|s|m))+$", example = "30s", description = "How long to wait for a change of its state, such as `30s`; at most `60s`."),
     ),
     responses((status = 200, description = "The message.", body = MessageView)),
 )]
@@ -212,16 +212,16 @@ pub(crate) async fn timeline(
     tag = "messages",
     operation_id = "findMessages",
     params(
-        ("to" = Option<String>, Query, description = "The destination, as for sending."),
+        ("to" = Option<String>, Query, example = "+819012345678", description = "The destination, as for sending."),
         ("client_ref" = Option<String>, Query, description = "The caller's own reference."),
         ("carrier_message_id" = Option<String>, Query, description = "A carrier's id for a segment, in any form."),
         ("campaign" = Option<String>, Query, description = "The campaign."),
-        ("state" = Option<String>, Query, description = "The state."),
+        ("state" = Option<String>, Query, pattern = "^(scheduled|queued|submitting|submitted|delivered|undeliverable|expired|rejected|cancelled|unknown)$", description = "The state."),
         ("carrier" = Option<String>, Query, description = "The carrier that has or had it last."),
-        ("since" = Option<String>, Query, description = "Accepted at this time or later (RFC 3339)."),
-        ("until" = Option<String>, Query, description = "Accepted before this time (RFC 3339)."),
+        ("since" = Option<String>, Query, format = DateTime, description = "Accepted at this time or later (RFC 3339)."),
+        ("until" = Option<String>, Query, format = DateTime, description = "Accepted before this time (RFC 3339)."),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 200, description = "The most messages wanted; 50 when absent."),
-        ("cursor" = Option<String>, Query, description = "`next` of the answer before."),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9a-f]+-[0-9a-f]+$", description = "`next` of the answer before."),
     ),
     responses((status = 200, description = "The messages, the newest first.", body = SearchResult)),
 )]

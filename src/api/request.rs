@@ -28,8 +28,8 @@ use crate::time::Span;
 
 macro_rules! request {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident: $type:ty,)+ }) => {
-        $(#[$meta])*
         #[derive(Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+        $(#[$meta])*
         #[serde(deny_unknown_fields)]
         pub(crate) struct $name {
             $(
@@ -82,7 +82,8 @@ macro_rules! request {
 }
 
 request! {
-    /// A message to send.
+    /// A message to send: `to`, and either `text` or `binary`.
+    #[schema(example = json!({ "to": "+819012345678", "text": "ご注文を承りました。", "client_ref": "order-123" }))]
     MessageRequest {
         /// The destination, in E.164 or as people of the configured region write it; the answer has
         /// it in E.164.
@@ -92,12 +93,12 @@ request! {
         #[schema(example = "0005123456", max_length = 64)]
         from: String,
         /// The text. Either this or `binary`.
-        #[schema(example = "ご注文を承りました。")]
+        #[schema(min_length = 1, example = "ご注文を承りました。")]
         text: String,
         /// Octets instead of a text.
         binary: BinaryRequest,
         /// What the message is for; `transactional` when absent.
-        #[schema(schema_with = schema::class)]
+        #[schema(schema_with = schema::class_asked)]
         class: Class,
         /// The caller's own reference.
         #[schema(min_length = 1, max_length = 100, example = "order-123")]
@@ -112,7 +113,7 @@ request! {
         #[schema(format = "date-time", example = "2026-11-22T10:00:00+09:00")]
         send_at: String,
         /// For how long it may be tried, from `send_at` or from now on. Never sent after that.
-        #[schema(value_type = String, pattern = "^([0-9]+(ms|s|m|min|h|d))+$", example = "10m")]
+        #[schema(value_type = Option<String>, pattern = "^([0-9]+(ms|s|m|min|h|d))+$", example = "10m")]
         ttl: Span,
         /// Until when it may be tried, instead of `ttl` (RFC 3339).
         #[schema(format = "date-time")]
@@ -121,7 +122,7 @@ request! {
         #[schema(schema_with = schema::encoding)]
         encoding: EncodingChoice,
         /// The most segments that the caller pays for. A longer text is refused, never cut.
-        #[schema(value_type = u8, minimum = 1, maximum = 255, example = 10)]
+        #[schema(value_type = Option<u8>, minimum = 1, maximum = 255, example = 10)]
         max_segments: Whole,
         /// The name of a route; `auto` when absent.
         #[schema(example = "auto", max_length = 64)]
@@ -158,6 +159,7 @@ request! {
 
 request! {
     /// Which messages to withdraw: those with this `client_ref`, or of this `campaign`.
+    #[schema(example = json!({ "campaign": "2026-11-bday" }))]
     CancelRequest {
         /// The caller's own reference.
         #[schema(min_length = 1, max_length = 100)]
@@ -170,12 +172,13 @@ request! {
 
 request! {
     /// A webhook endpoint.
+    #[schema(example = json!({ "url": "https://shop.example/hooks", "events": ["message.delivered"] }))]
     WebhookRequest {
         /// Where events are sent, `https://`; needed to make one.
         #[schema(format = "uri", max_length = 2048, example = "https://shop.example/hooks")]
         url: String,
         /// Which events; all when absent or empty.
-        #[schema(value_type = Option<Vec<String>>, max_items = 32, example = json!(["message.delivered"]))]
+        #[schema(schema_with = schema::event_kinds)]
         events: Vec<Kind>,
         /// What it is for, in the caller's words.
         #[schema(max_length = 200)]

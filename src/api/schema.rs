@@ -2,6 +2,7 @@
 
 use utoipa::openapi::RefOr;
 use utoipa::openapi::Schema;
+use utoipa::openapi::schema::ArrayBuilder;
 use utoipa::openapi::schema::ObjectBuilder;
 use utoipa::openapi::schema::SchemaType;
 use utoipa::openapi::schema::Type;
@@ -9,6 +10,7 @@ use utoipa::openapi::schema::Type;
 use crate::message::Class;
 
 use crate::message::State;
+use crate::notify::Kind;
 
 fn words(words: impl IntoIterator<Item = &'static str>, about: &str) -> RefOr<Schema> {
     ObjectBuilder::new()
@@ -18,9 +20,25 @@ fn words(words: impl IntoIterator<Item = &'static str>, about: &str) -> RefOr<Sc
         .into()
 }
 
+/// One of these words, or null for the default.
+fn optional(words: &[&'static str], about: &str) -> RefOr<Schema> {
+    let values = words.iter().map(|word| Some(*word)).chain([None]);
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .enum_values(Some(values))
+        .description(Some(about))
+        .into()
+}
+
 /// A class.
 pub(crate) fn class() -> RefOr<Schema> {
-    words(Class::ALL.map(Class::as_str), "What a message is for; `transactional` when absent.")
+    words(Class::ALL.map(Class::as_str), "What a message is for.")
+}
+
+/// A class asked for.
+pub(crate) fn class_asked() -> RefOr<Schema> {
+    let about = "What a message is for; `transactional` when absent.";
+    optional(&Class::ALL.map(Class::as_str), about)
 }
 
 /// A state.
@@ -30,12 +48,12 @@ pub(crate) fn state() -> RefOr<Schema> {
 
 /// A coding asked for.
 pub(crate) fn encoding() -> RefOr<Schema> {
-    words(["auto", "gsm7", "ucs2"], "The coding asked for; `auto` when absent: the cheapest.")
+    optional(&["auto", "gsm7", "ucs2"], "The coding asked for; `auto` when absent: the cheapest.")
 }
 
 /// Receipts asked for.
 pub(crate) fn receipts() -> RefOr<Schema> {
-    words(["final", "all", "none"], "The receipts wanted; `final` when absent.")
+    optional(&["final", "all", "none"], "The receipts wanted; `final` when absent.")
 }
 
 /// A reason.
@@ -44,5 +62,15 @@ pub(crate) fn reason() -> RefOr<Schema> {
         .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
         .description(Some("A stable code: why a message is in its state."))
         .examples([Some("absent_subscriber")])
+        .into()
+}
+
+/// Types of events.
+pub(crate) fn event_kinds() -> RefOr<Schema> {
+    ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .items(words(Kind::all().map(Kind::as_str), "A type of event."))
+        .max_items(Some(32))
+        .description(Some("Which events; all of the client's messages when absent or empty."))
         .into()
 }

@@ -42,6 +42,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio::time::Sleep;
 use tokio::time::sleep;
 use tokio::time::timeout;
@@ -64,7 +65,7 @@ pub async fn serve(
     stop: CancellationToken,
 ) {
     let server = Arc::new(Server { router, limits, certificate, stop: stop.clone() });
-    let places = Places::new(usize::try_from(server.limits.connections.get()).unwrap_or(1));
+    let mut places = Places::new(usize::try_from(server.limits.connections.get()).unwrap_or(1));
     loop {
         let (stream, peer) = tokio::select! {
             biased;
@@ -171,6 +172,8 @@ impl Server {
 struct Places {
     free: Arc<Semaphore>,
     idle: Arc<Idle>,
+    /// When the log was last told that connections cannot be accepted.
+    complained: Option<Instant>,
 }
 
 /// The connections that wait for a request, the longest idle first.
@@ -216,7 +219,7 @@ impl Idle {
 impl Places {
     fn new(count: usize) -> Self {
         let free = Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
-        Self { free, idle: Arc::default() }
+        Self { free, idle: Arc::default(), complained: None }
     }
 
     /// A place for one connection; the longest idle one makes room if need be.
@@ -242,17 +245,22 @@ impl Places {
     }
 
     /// After `accept` failed: a peer that is gone already costs nothing, a system without free
-    /// descriptors gets one back.
-    async fn recover(&self, error: &io::Error) {
+    /// descriptors gets some back, also for whoever else in this process needs one.
+    async fn recover(&mut self, error: &io::Error) {
         use io::ErrorKind::ConnectionAborted;
         use io::ErrorKind::ConnectionRefused;
         use io::ErrorKind::ConnectionReset;
+        const EVICTED: usize = 64;
+        const QUIET: Duration = Duration::from_secs(10);
         if matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset) {
             return;
         }
-        tracing::error!(%error, "cannot accept connections");
-        self.idle.evict_longest();
-        sleep(Duration::from_millis(50)).await;
+        if self.complained.is_none_or(|at| at.elapsed() > QUIET) {
+            self.complained = Some(Instant::now());
+            tracing::error!(%error, "cannot accept connections; the longest idle make room");
+        }
+        (0..EVICTED).for_each(|_| self.idle.evict_longest());
+        sleep(Duration::from_millis(10)).await;
     }
 }
 

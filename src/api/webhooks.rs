@@ -379,7 +379,7 @@ pub(crate) async fn test(
     operation_id = "listDeliveries",
     params(
         ("id" = String, Path, description = "The endpoint's id."),
-        ("state" = Option<String>, Query, description = "`dead` for those only that were given up."),
+        ("state" = Option<String>, Query, pattern = "^dead$", description = "`dead` for those only that were given up."),
         ("limit" = Option<u16>, Query, minimum = 1, maximum = 200, description = "The most deliveries wanted; 50 when absent."),
     ),
     responses((status = 200, description = "The deliveries, the newest first.", body = DeliveryList)),

@@ -9,6 +9,7 @@ use hikyaku::api::backend::Unready;
 use hikyaku::api::problem::Code;
 use hikyaku::dispatch::Reply;
 use hikyaku::message::State;
+use proptest::prelude::*;
 use serde_json::Value;
 use serde_json::json;
 
@@ -334,6 +335,100 @@ async fn readiness_says_why_not() {
     assert_eq!((answer.status.as_u16(), answer.code()), (503, "store_unavailable".to_owned()));
     assert_eq!(answer.json()["detail"], "the disk is full; the gateway is stopping");
     assert_eq!(house.get("", "/healthz").await.status, 200);
+}
+
+/// Any JSON, small.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "\\PC{0,12}".prop_map(Value::from),
+        prop_oneof!["\\+81901234567[0-9]", "[0-9]{1,4}[smhd]", "20[0-9]{2}-01-01T00:00:00Z"]
+            .prop_map(Value::from),
+    ];
+    leaf.prop_recursive(2, 8, 3, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+            proptest::collection::btree_map("[a-z~/]{0,4}", inner, 0..3)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+/// A message with some of its fields replaced.
+fn any_message() -> impl Strategy<Value = Value> {
+    const FIELDS: &[&str] = &[
+        "to",
+        "from",
+        "text",
+        "binary",
+        "class",
+        "client_ref",
+        "campaign",
+        "tags",
+        "send_at",
+        "ttl",
+        "expires_at",
+        "encoding",
+        "max_segments",
+        "route",
+        "receipts",
+        "callback_url",
+        "x",
+    ];
+    let fields =
+        proptest::collection::btree_map(proptest::sample::select(FIELDS), any_json(), 0..5);
+    fields.prop_map(|fields| {
+        let mut message = hello();
+        for (name, value) in fields {
+            message[name] = value;
+        }
+        message
+    })
+}
+
+#[test]
+fn whatever_comes_is_accepted_or_refused_with_a_problem() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let house = runtime.block_on(async {
+        House::with(|config| {
+            let shop = config.clients.get_mut("shop").unwrap();
+            shop.request_rate = hikyaku::time::Rate::per_second(1_000_000);
+            shop.rate = hikyaku::time::Rate::per_second(1_000_000);
+        })
+    });
+    let octets = proptest::collection::vec(any::<u8>(), 0..64);
+    let config = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
+    let mut runner = proptest::test_runner::TestRunner::new(config);
+    let run = runner.run(&(any_message(), any_json(), octets), |(message, other, octets)| {
+        runtime.block_on(try_bodies(&house, &message, &other, octets));
+        Ok(())
+    });
+    if let Err(failure) = run {
+        panic!("{failure}");
+    }
+}
+
+async fn try_bodies(house: &House, message: &Value, other: &Value, octets: Vec<u8>) {
+    let batch = json!({ "messages": [message, other] });
+    for (path, body) in [
+        ("/v1/messages", message.to_string().into_bytes()),
+        ("/v1/messages/preview", message.to_string().into_bytes()),
+        ("/v1/messages", other.to_string().into_bytes()),
+        ("/v1/messages/batch", batch.to_string().into_bytes()),
+        ("/v1/messages/batch", other.to_string().into_bytes()),
+        ("/v1/messages", octets),
+    ] {
+        let mut request = posting(house, Body::from(body));
+        *request.uri_mut() = path.parse().unwrap();
+        let answer = house.send(request).await;
+        if !answer.status.is_success() {
+            assert!(answer.status.is_client_error(), "{path} {message} {}", answer.text());
+            answer.code();
+        }
+    }
 }
 
 /// Every code of the API stands in the text of these tests, and is asserted there.
