@@ -442,6 +442,25 @@ impl Record {
         postcard::from_bytes(rest).map_err(|_| unreadable)
     }
 
+    /// When what it says became true.
+    pub fn at(&self) -> Time {
+        match self {
+            Self::Accepted(submission) => submission.accepted_at,
+            Self::Sending { at, .. }
+            | Self::Answered { at, .. }
+            | Self::Unanswered { at, .. }
+            | Self::Receipt { at, .. }
+            | Self::Orphan { at, .. }
+            | Self::OrphanDropped { at, .. }
+            | Self::Requeued { at, .. }
+            | Self::Finished { at, .. }
+            | Self::Corrected { at, .. }
+            | Self::CarriedFinished { at, .. } => *at,
+            Self::Inbound(inbound) | Self::InboundWhole { message: inbound, .. } => inbound.at,
+            Self::Carried(_) | Self::CarriedIdempotency { .. } => Time::ZERO,
+        }
+    }
+
     /// The message that the record is about, when it is about one.
     pub fn message_id(&self) -> Option<MessageId> {
         match self {

@@ -97,6 +97,10 @@ pub struct Sample {
     pub webhook_backlog: u64,
     /// Deliveries given up.
     pub webhook_dead: u64,
+    /// Webhook calls that the endpoint took, since the start.
+    pub webhooks_taken: u64,
+    /// Webhook calls that failed, since the start.
+    pub webhooks_failed: u64,
 }
 
 /// One queue at the moment of a scrape.
@@ -396,11 +400,6 @@ impl Metrics {
         self.idempotent_replays.inc();
     }
 
-    /// Counts one webhook call.
-    pub fn webhook(&self, outcome: &'static str) {
-        self.webhook_attempts.get_or_create(&OutcomeLabel { outcome }).inc();
-    }
-
     /// Notes how long one batch took to reach the disk.
     pub fn committed(&self, took: Duration) {
         self.store_commit.observe(took.as_secs_f64());
@@ -433,8 +432,16 @@ impl Metrics {
         self.live_messages.set(whole(sample.live_messages));
         self.receipts_unmatched.set(whole(sample.orphans));
         self.store_bytes.set(whole(sample.store_bytes));
+        self.webhooks("taken", sample.webhooks_taken);
+        self.webhooks("failed", sample.webhooks_failed);
         self.webhook_backlog.set(whole(sample.webhook_backlog));
         self.webhook_dead.set(whole(sample.webhook_dead));
+    }
+
+    /// Brings a counter up to what was counted elsewhere.
+    fn webhooks(&self, outcome: &'static str, total: u64) {
+        let counter = self.webhook_attempts.get_or_create(&OutcomeLabel { outcome });
+        counter.inc_by(total.saturating_sub(counter.get()));
     }
 }
 
