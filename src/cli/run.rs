@@ -1,0 +1,114 @@
+//! `hikyaku run`: the daemon.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use sd_notify::NotifyState;
+use tokio::runtime::Builder;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::SignalKind;
+use tokio::signal::unix::signal;
+
+use crate::cli::Failure;
+use crate::cli::out;
+use crate::config;
+use crate::config::Config;
+use crate::gateway::Gateway;
+use crate::ops;
+use crate::ops::LogControl;
+
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// The configuration file.
+    #[arg(short, long, env = "HIKYAKU_CONFIG")]
+    config: PathBuf,
+}
+
+/// The runtime that every command which waits uses.
+///
+/// # Errors
+/// When the system gives no threads.
+pub(super) fn runtime() -> io::Result<Runtime> {
+    Builder::new_multi_thread().enable_all().build()
+}
+
+/// Waits for SIGINT or SIGTERM.
+///
+/// # Errors
+/// When the signals cannot be listened for.
+pub(super) async fn interrupted() -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+impl Run {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
+        let config = read(&self.config)?;
+        let logs = ops::start_logs(&config.log)?;
+        runtime()?.block_on(self.serve(config, logs))
+    }
+
+    async fn serve(self, config: Config, logs: LogControl) -> Result<ExitCode, Failure> {
+        let mut hangup = signal(SignalKind::hangup())?;
+        let drain = *config.drain;
+        let mut gateway = Gateway::start(config, None).await?;
+        tell_service(&[NotifyState::Ready]);
+        let failure = loop {
+            tokio::select! {
+                stop = interrupted() => {
+                    stop?;
+                    break None;
+                }
+                failure = gateway.failed() => break Some(failure),
+                _ = hangup.recv() => self.reload(&mut gateway, &logs).await,
+            }
+        };
+        tell_service(&[NotifyState::Stopping]);
+        let left = gateway.drain(drain).await;
+        tracing::info!(live = left.live, unanswered = left.unanswered, "stopped");
+        match failure {
+            None => Ok(ExitCode::SUCCESS),
+            Some(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Takes the file again; a file with faults changes nothing.
+    async fn reload(&self, gateway: &mut Gateway, logs: &LogControl) {
+        let config = match read(&self.config) {
+            Ok(config) => config,
+            Err(failure) => return tracing::error!("reload refused, nothing changed: {failure}"),
+        };
+        if let Err(error) = logs.set_level(&config.log.level) {
+            tracing::error!("reload: {error}");
+        }
+        match gateway.reload(config).await {
+            Ok(changes) => tracing::info!("reloaded: {changes}"),
+            Err(error) => tracing::error!("reload refused, nothing changed: {error}"),
+        }
+    }
+}
+
+/// Reads a configuration, or says everything that is wrong with it.
+fn read(path: &std::path::Path) -> Result<Config, Failure> {
+    let source = config::Source::from_file(path)?;
+    let config = config::read(&source)
+        .map_err(|faults| format!("{}{} faults", source.draw(&faults), faults.len()))?;
+    for warning in config.warnings() {
+        out::complain(&format!("warning: {}: {}", warning.key, warning.message));
+    }
+    Ok(config)
+}
+
+/// Tells systemd, when it started us; others need no word.
+fn tell_service(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!("no word to the service manager: {error}");
+    }
+}

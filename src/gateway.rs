@@ -1,1 +1,0 @@
-//! Builds every part, spawns it, and drains it.

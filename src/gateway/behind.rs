@@ -1,0 +1,131 @@
+//! What stands behind the dispatcher: the journal's threads, the archive's, and the webhooks.
+
+use std::io;
+use std::sync::mpsc as threads;
+use std::thread;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::archive;
+use crate::archive::Archive;
+use crate::archive::Follower;
+use crate::archive::Tailer;
+use crate::clock::Clock;
+use crate::dispatch::Event;
+use crate::gateway::pump::Chore;
+use crate::gateway::pump::Store;
+use crate::gateway::store;
+use crate::gateway::store::Keeper;
+use crate::journal::Batch;
+use crate::journal::Reader;
+use crate::journal::Trimmer;
+use crate::journal::Writer;
+use crate::message::Position;
+use crate::notify::Runner;
+
+/// How many chores wait for the journal's housekeeper.
+const CHORES: usize = 65_536;
+
+/// How long all of it may take to write what is left.
+const CLOSING: Duration = Duration::from_secs(30);
+
+/// What stands behind the dispatcher and ends after it.
+pub(super) struct Behind {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The parts that [`Behind::start`] takes over.
+pub(super) struct BehindParts {
+    pub(super) writer: Writer,
+    pub(super) reader: Reader,
+    pub(super) trimmer: Trimmer,
+    pub(super) tailer: Tailer,
+    pub(super) archive: Archive,
+    pub(super) clock: Clock,
+    pub(super) end: Position,
+}
+
+/// The dispatcher's side of what stands behind it.
+pub(super) struct Lines {
+    pub(super) batches: threads::Sender<Batch>,
+    pub(super) chores: threads::SyncSender<Chore>,
+    pub(super) store: watch::Receiver<Store>,
+    pub(super) durable: watch::Receiver<Position>,
+}
+
+impl Behind {
+    /// Starts the threads behind the dispatcher.
+    pub(super) fn start(
+        parts: BehindParts,
+        events: &mpsc::Sender<Event>,
+    ) -> io::Result<(Self, Lines)> {
+        let BehindParts { writer, reader, trimmer, tailer, archive, clock, end } = parts;
+        let (batches, journal_batches) = threads::channel();
+        let (chores, keeper_chores) = threads::sync_channel(CHORES);
+        let (store_told, store) = watch::channel(Store { end, failed: false });
+        let (durable_told, durable) = watch::channel(end);
+        let stop = CancellationToken::new();
+        let keeper = Keeper {
+            reader: reader.clone(),
+            trimmer,
+            passed: archive.passed(),
+            events: events.clone(),
+        };
+        let durable_too = durable.clone();
+        let follower = Follower { reader, durable: durable_too, clock, stop: stop.clone() };
+        let threads = vec![
+            store::write(writer, journal_batches, store_told, durable_told)?,
+            store::keep(keeper, keeper_chores)?,
+            follow(tailer, follower)?,
+        ];
+        let behind = Self { stop, tasks: TaskTracker::new(), threads };
+        Ok((behind, Lines { batches, chores, store, durable }))
+    }
+    /// Lets webhooks be sent.
+    pub(super) fn send(&self, runner: Runner) {
+        let (tasks, stop) = (self.tasks.clone(), self.stop.clone());
+        self.tasks.spawn(async move { runner.run(&tasks, stop).await });
+    }
+
+    /// Ends the dispatcher, then what stands behind it, each once it has nothing left to do.
+    pub(super) async fn end(self, pump: impl Future<Output = ()>) {
+        let Self { stop, tasks, threads } = self;
+        let all = async {
+            // Its end closes the journal's queue, so the journal's thread ends behind it.
+            pump.await;
+            stop.cancel();
+            tasks.close();
+            tasks.wait().await;
+            let joined = tokio::task::spawn_blocking(move || {
+                threads.into_iter().filter(|thread| !thread.is_finished()).for_each(|thread| {
+                    if thread.join().is_err() {
+                        tracing::error!("a thread has failed");
+                    }
+                });
+            });
+            if joined.await.is_err() {
+                tracing::error!("a thread has failed");
+            }
+        };
+        if timeout(CLOSING, all).await.is_err() {
+            tracing::warn!("stopped before everything was written; the next start reads it again");
+        }
+    }
+}
+
+/// Starts the archive's thread.
+fn follow(tailer: Tailer, follower: Follower) -> io::Result<JoinHandle<()>> {
+    let runtime = Handle::current();
+    thread::Builder::new()
+        .name("archive".into())
+        .spawn(move || archive::run(tailer, follower, &runtime))
+}

@@ -1,0 +1,366 @@
+//! Builds every part, spawns it, and drains it: the only place that starts tasks which live long.
+//!
+//! ```text
+//!   doors (api) --events--> pump (dispatcher) --batches--> journal thread
+//!      ^                     ^   |   |                        | durable end
+//!      |  replies            |   |   +--chores--> housekeeper |
+//!      +---------------------|---+                            v
+//!   carriers <--> links -----+                  archive thread --feed--> webhooks
+//! ```
+
+#![expect(clippy::disallowed_methods, reason = "tasks that live long start here and nowhere else")]
+
+mod behind;
+mod core;
+mod doors;
+mod links;
+mod pump;
+mod store;
+mod surroundings;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use crate::api;
+use crate::api::Api;
+use crate::api::Certificate;
+use crate::api::Dispatcher;
+use crate::api::Replies;
+use crate::archive;
+use crate::archive::Archive;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::dispatch::Event;
+use crate::dispatch::Snapshot;
+use crate::gateway::behind::Behind;
+use crate::gateway::core::Core;
+use crate::gateway::core::seed;
+use crate::gateway::doors::Doors;
+use crate::gateway::links::Links;
+use crate::gateway::pump::Order;
+use crate::gateway::pump::Pump;
+use crate::gateway::pump::PumpError;
+use crate::gateway::pump::Store;
+use crate::gateway::pump::unanswered;
+use crate::gateway::surroundings::Surroundings;
+use crate::journal;
+use crate::journal::OpenError;
+use crate::journal::Reader;
+use crate::link;
+use crate::link::Board;
+use crate::message::IdSource;
+use crate::message::Position;
+use crate::message::RecordError;
+use crate::notify;
+use crate::notify::Notify;
+use crate::ops::Metrics;
+use crate::route::Fault;
+use crate::route::Routes;
+
+pub use crate::dispatch::Notice;
+
+pub use self::links::LinkChanges;
+
+/// How many events wait for the dispatcher; doors are refused beyond, links wait.
+const EVENTS: usize = 16_384;
+
+/// How many orders wait for the pump.
+const ORDERS: usize = 16;
+
+/// How long carriers may take to answer `unbind`.
+const UNBIND: Duration = Duration::from_secs(10);
+
+/// A gateway that runs.
+pub struct Gateway {
+    config: Config,
+    links: Links,
+    orders: mpsc::Sender<Order>,
+    shared: Shared,
+    /// `None` once it has ended by itself.
+    pump: Option<JoinHandle<Result<Pump, PumpError>>>,
+    doors: Doors,
+    behind: Behind,
+    snapshot: watch::Receiver<Snapshot>,
+    routes: Arc<ArcSwap<Routes>>,
+}
+
+/// What the parts share.
+struct Shared {
+    clock: Clock,
+    events: mpsc::Sender<Event>,
+    replies: Replies,
+    metrics: Arc<Metrics>,
+    board: Arc<Board>,
+    draining: Arc<AtomicBool>,
+}
+
+/// What the doors read.
+struct BehindDoors {
+    routes: Arc<ArcSwap<Routes>>,
+    archive: Archive,
+    webhooks: Notify,
+    store: watch::Receiver<Store>,
+    durable: watch::Receiver<Position>,
+    snapshot: watch::Receiver<Snapshot>,
+    reader: Reader,
+}
+
+impl Shared {
+    fn new(clock: Clock, events: mpsc::Sender<Event>) -> Self {
+        Self {
+            clock,
+            events,
+            replies: Replies::default(),
+            metrics: Arc::new(Metrics::default()),
+            board: Arc::new(Board::new()),
+            draining: Arc::new(AtomicBool::new(false)),
+        }
+    }
+
+    fn link_context(&self) -> link::Context {
+        link::Context {
+            clock: self.clock,
+            events: self.events.clone(),
+            board: self.board.clone(),
+            shutdown: CancellationToken::new(),
+        }
+    }
+
+    fn open_doors(
+        &self,
+        listener: TcpListener,
+        certificate: Option<Certificate>,
+        config: &Config,
+        behind: BehindDoors,
+    ) -> io::Result<Doors> {
+        let surroundings = Surroundings {
+            metrics: self.metrics.clone(),
+            notify: behind.webhooks.clone(),
+            board: self.board.clone(),
+            store: behind.store,
+            snapshot: behind.snapshot,
+            reader: behind.reader,
+            draining: self.draining.clone(),
+            live_limit: config.dispatch.live_limit,
+        };
+        let patience = *config.api.limits.answer_timeout;
+        let stop = CancellationToken::new();
+        let parts = api::Parts {
+            config: config.api.clone(),
+            clock: self.clock,
+            ids: IdSource::new(seed()?),
+            dispatcher: Dispatcher::new(self.events.clone(), self.replies.clone(), patience),
+            routes: behind.routes,
+            archive: behind.archive,
+            durable: behind.durable,
+            webhooks: behind.webhooks,
+            surroundings: Arc::new(surroundings),
+            stop: stop.clone(),
+        };
+        Doors::open(listener, Api::new(parts), &config.api, certificate, stop)
+    }
+}
+
+/// What a stop leaves for the next start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Left {
+    /// Messages that are accepted and not terminal.
+    pub live: u64,
+    /// Submits whose answer did not come in time: unknown at the next start.
+    pub unanswered: u64,
+}
+
+/// Why the gateway does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The journal.
+    #[error("journal: {0}")]
+    Journal(#[from] OpenError),
+    /// The journal cannot be read.
+    #[error("journal: {0}")]
+    Read(#[from] journal::ReadError),
+    /// A record of the journal is not understood.
+    #[error("journal: the record at position {position}: {source}")]
+    Record {
+        /// Where it begins.
+        position: u64,
+        /// Why.
+        source: RecordError,
+    },
+    /// The archive.
+    #[error("archive: {0}")]
+    Archive(#[from] archive::StoreError),
+    /// The webhooks.
+    #[error("webhooks: {0}")]
+    Webhooks(#[from] notify::OpenError),
+    /// The listening address of the API.
+    #[error("api.listen: cannot listen on {address}: {source}")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// The certificate of the API.
+    #[error("api.tls: {0}")]
+    Tls(#[from] api::TlsError),
+    /// The carriers or routes.
+    #[error("{0}")]
+    Routes(String),
+    /// The system gives no thread or no randomness.
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+impl Gateway {
+    /// Opens the journal, takes up what it holds, and opens the doors last.
+    ///
+    /// `notices` hears what the dispatcher tells, as far as its queue has room.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing runs then.
+    pub async fn start(
+        config: Config,
+        notices: Option<mpsc::Sender<Notice>>,
+    ) -> Result<Self, StartError> {
+        let address = config.api.listen;
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| StartError::Listen { address, source })?;
+        let certificate = config.api.tls.as_ref().map(Certificate::load).transpose()?;
+        let core = Core::open(&config)?;
+        let (events, inbox) = mpsc::channel(EVENTS);
+        let (orders, pump_orders) = mpsc::channel(ORDERS);
+        let (snapshots, snapshot) = watch::channel(core.dispatch.snapshot(core.clock.now()));
+        let (behind, lines) = Behind::start(core.behind, &events)?;
+        let clock = core.clock;
+        let (webhooks, runner) = notify::open(&config.webhooks, core.archive.clone(), clock)?;
+        behind.send(runner);
+        let shared = Shared::new(clock, events);
+        let mut links = Links::new(shared.link_context());
+        let (_, ready) = links.apply(&config.carriers).await;
+        let pump = Pump {
+            dispatch: core.dispatch,
+            clock,
+            events: inbox,
+            orders: pump_orders,
+            store: lines.store.clone(),
+            appender: core.appender,
+            batches: lines.batches,
+            chores: lines.chores,
+            links: links.handles(),
+            replies: shared.replies.clone(),
+            metrics: shared.metrics.clone(),
+            snapshot: snapshots,
+            notices,
+            heard: *lines.store.borrow(),
+            handed: VecDeque::new(),
+            retired: Vec::new(),
+            looked_at: clock.now(),
+            quiet: None,
+            scratch: Vec::new(),
+        };
+        let pump = Some(tokio::spawn(pump.run()));
+        ready.go();
+        let routes = Arc::new(ArcSwap::from_pointee(core.routes));
+        let behind_doors = BehindDoors {
+            routes: routes.clone(),
+            archive: core.archive,
+            webhooks,
+            store: lines.store,
+            durable: lines.durable,
+            snapshot: snapshot.clone(),
+            reader: core.reader,
+        };
+        let doors = shared.open_doors(listener, certificate, &config, behind_doors)?;
+        tracing::info!(address = %doors.address, "takes messages");
+        Ok(Self { config, links, orders, shared, pump, doors, behind, snapshot, routes })
+    }
+
+    /// Where the API listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.doors.address
+    }
+
+    /// Waits until the process must not go on; the reason is for people.
+    pub async fn failed(&mut self) -> String {
+        let Some(pump) = &mut self.pump else { return std::future::pending().await };
+        let ended = pump.await;
+        self.pump = None;
+        match ended {
+            Ok(Ok(_)) => "the dispatcher has stopped".to_owned(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => format!("the dispatcher has failed: {error}"),
+        }
+    }
+
+    /// Takes over a changed configuration. What did not change is not touched: no bind of a carrier
+    /// whose connection settings are the same, and neither listener nor data folders.
+    ///
+    /// # Errors
+    /// What is wrong with it; then nothing has changed.
+    pub async fn reload(&mut self, config: Config) -> Result<LinkChanges, String> {
+        let (carriers, routes) = config.parts();
+        let next = self.routes.load().reload(carriers.clone(), routes.clone());
+        let next = next.map_err(|faults| faults_told(&faults))?;
+        self.doors.reload(&config.api)?;
+        let dispatch = Box::new(config.dispatch.clone());
+        self.order(Order::Reconfigure(dispatch, carriers, routes)).await?;
+        self.routes.store(Arc::new(next));
+        let (changes, ready) = self.links.apply(&config.carriers).await;
+        self.order(Order::Links(self.links.handles())).await?;
+        ready.go();
+        self.config = config;
+        Ok(changes)
+    }
+
+    async fn order(&self, order: Order) -> Result<(), String> {
+        self.orders.send(order).await.map_err(|_| "the dispatcher has stopped".to_owned())
+    }
+
+    /// Stops in good order: closes the doors, lets answers of carriers come in for at most
+    /// `deadline`, unbinds, and writes everything that is left.
+    pub async fn drain(self, deadline: Duration) -> Left {
+        let Self { config, links, orders, shared, pump, doors, behind, snapshot, .. } = self;
+        shared.draining.store(true, Ordering::Relaxed);
+        // A dispatcher that has failed drains nothing.
+        let _failed = shared.events.send(Event::Drain).await;
+        doors.close(*config.api.limits.drain_timeout).await;
+        let (answer, quiet) = oneshot::channel();
+        let _failed = orders.send(Order::Quiet(answer)).await;
+        let unanswered = match timeout(deadline, quiet).await {
+            Ok(_) => 0,
+            Err(_) => unanswered(&snapshot.borrow()),
+        };
+        links.stop(UNBIND).await;
+        let _failed = orders.send(Order::End).await;
+        let live = snapshot.borrow().live as u64;
+        drop((shared, orders, links));
+        let pump = async {
+            if let Some(pump) = pump {
+                // Why it failed was said when it did.
+                let _failed = pump.await;
+            }
+        };
+        behind.end(pump).await;
+        Left { live, unanswered }
+    }
+}
+
+fn faults_told(faults: &[Fault]) -> String {
+    faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}

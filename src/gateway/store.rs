@@ -1,0 +1,132 @@
+//! The journal's two threads: one makes batches durable, one reads bodies back and trims.
+
+use std::io;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::RecvTimeoutError;
+use std::thread;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::sync::watch;
+
+use crate::dispatch::Event;
+use crate::gateway::pump::Chore;
+use crate::gateway::pump::Store;
+use crate::journal;
+use crate::journal::Batch;
+use crate::journal::Reader;
+use crate::journal::Trimmer;
+use crate::journal::Writer;
+use crate::message::MessageId;
+use crate::message::Position;
+use crate::message::Record;
+use crate::message::Submission;
+
+/// How often the housekeeper looks whether the archive has passed what may go.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Starts the thread that makes batches durable; it ends with the last sender of batches.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(super) fn write(
+    writer: Writer,
+    batches: Receiver<Batch>,
+    store: watch::Sender<Store>,
+    durable: watch::Sender<Position>,
+) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("journal".into()).spawn(move || {
+        let writer = journal::run(writer, &batches, |outcome| match outcome {
+            Ok(end) => {
+                store.send_modify(|store| *store = Store { end, failed: false });
+                durable.send_replace(end);
+            }
+            Err(failure) => {
+                if !store.borrow().failed {
+                    tracing::error!(%failure, "the journal cannot write: nothing is accepted");
+                }
+                store.send_modify(|store| store.failed = true);
+            }
+        });
+        if let Some(failure) = writer.failure() {
+            tracing::error!(%failure, "the journal stopped with records that are not durable");
+        }
+    })
+}
+
+/// What the housekeeper works with.
+pub(super) struct Keeper {
+    pub(super) reader: Reader,
+    pub(super) trimmer: Trimmer,
+    /// Below this the archive needs nothing.
+    pub(super) passed: watch::Receiver<Position>,
+    pub(super) events: mpsc::Sender<Event>,
+}
+
+/// Starts the thread that reads bodies back and drops old files; it ends with the last sender of
+/// chores.
+///
+/// # Errors
+/// When the system gives no thread.
+pub(super) fn keep(keeper: Keeper, chores: Receiver<Chore>) -> io::Result<JoinHandle<()>> {
+    thread::Builder::new().name("housekeeper".into()).spawn(move || {
+        let mut wanted = Position::default();
+        let mut first = keeper.reader.first();
+        loop {
+            match chores.recv_timeout(LOOK) {
+                Ok(Chore::Fetch { id, position }) => {
+                    let submission = keeper.fetch(id, position);
+                    if keeper.events.blocking_send(Event::Fetched { id, submission }).is_err() {
+                        return;
+                    }
+                }
+                Ok(Chore::Trim { before }) => wanted = wanted.max(before),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let below = wanted.min(*keeper.passed.borrow());
+            if below > first {
+                first = keeper.trim(below).unwrap_or(first);
+            }
+        }
+    })
+}
+
+impl Keeper {
+    fn fetch(&self, id: MessageId, position: Position) -> Option<Box<Submission>> {
+        let octets = match self.reader.read(position) {
+            Ok(octets) => octets,
+            Err(error) => {
+                tracing::error!(%id, %error, "a body cannot be read back");
+                return None;
+            }
+        };
+        match Record::decode(&octets) {
+            Ok(Record::Accepted(submission)) => Some(submission),
+            Ok(Record::Carried(carried) | Record::CarriedFinished { carried, .. }) => {
+                Some(Box::new(carried.submission))
+            }
+            Ok(_) => {
+                tracing::error!(%id, at = position.0, "no body at its position");
+                None
+            }
+            Err(error) => {
+                tracing::error!(%id, %error, "a body cannot be read back");
+                None
+            }
+        }
+    }
+
+    /// Drops what is below; `None` when the disk refused, to be tried again.
+    fn trim(&self, below: Position) -> Option<Position> {
+        match self.trimmer.trim(below) {
+            // Whole files only: until the next one is below, there is nothing more to drop.
+            Ok(_) => Some(below),
+            Err(failure) => {
+                tracing::warn!(%failure, "old journal files stay");
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What the doors see of the rest: readiness and metrics.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::api::backend;
+use crate::api::backend::Unready;
+use crate::api::problem::Code;
+use crate::dispatch::Snapshot;
+use crate::gateway::pump::Store;
+use crate::journal::Reader;
+use crate::link::BindState;
+use crate::link::Board;
+use crate::notify::Notify;
+use crate::ops::Metrics;
+use crate::ops::QueueSample;
+use crate::ops::Sample;
+
+/// Health and counters, as they are at the moment.
+pub(super) struct Surroundings {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) notify: Notify,
+    pub(super) board: Arc<Board>,
+    pub(super) store: watch::Receiver<Store>,
+    pub(super) snapshot: watch::Receiver<Snapshot>,
+    pub(super) reader: Reader,
+    pub(super) draining: Arc<AtomicBool>,
+    pub(super) live_limit: u64,
+}
+
+impl backend::Surroundings for Surroundings {
+    fn unready(&self) -> Vec<Unready> {
+        let mut reasons = Vec::new();
+        if self.draining.load(Ordering::Relaxed) {
+            let detail = "the gateway is stopping".to_owned();
+            reasons.push(Unready { code: Code::Draining, detail });
+        }
+        if self.store.borrow().failed {
+            let detail = "the journal cannot write; see the log for the disk's error".to_owned();
+            reasons.push(Unready { code: Code::StoreUnavailable, detail });
+        }
+        let snapshot = self.snapshot.borrow();
+        if snapshot.live as u64 >= self.live_limit {
+            let detail = format!("{} live messages, as many as are allowed", snapshot.live);
+            reasons.push(Unready { code: Code::QueueFull, detail });
+        }
+        reasons
+    }
+
+    fn metrics(&self) -> String {
+        self.metrics.render(&self.sample())
+    }
+
+    fn answered(&self, endpoint: &'static str, status: u16, took: Duration) {
+        self.metrics.request(endpoint, status, took);
+    }
+
+    fn accepted(&self, encoding: &str, segments: u8) {
+        self.metrics.accepted(encoding, segments.into());
+    }
+
+    fn replayed(&self) {
+        self.metrics.replayed();
+    }
+}
+
+impl Surroundings {
+    fn sample(&self) -> Sample {
+        let binds = self
+            .board
+            .snapshot()
+            .into_iter()
+            .map(|(bind, status)| (bind.carrier, bind.index, status.state == BindState::Bound))
+            .collect();
+        let (snapshot, counters) = (self.snapshot.borrow(), self.notify.counters());
+        let mut sample = Sample {
+            binds,
+            live_messages: snapshot.live as u64,
+            orphans: snapshot.orphans as u64,
+            webhook_backlog: self.notify.backlog(),
+            webhook_dead: counters.dead(),
+            webhooks_taken: counters.taken(),
+            webhooks_failed: counters.failed(),
+            store_bytes: self.reader.end().0.saturating_sub(self.reader.first().0),
+            ..Sample::default()
+        };
+        for carrier in &snapshot.carriers {
+            let name = &carrier.carrier;
+            let rate = carrier.rate.as_millis();
+            sample.carriers.push((name.clone(), carrier.window_used, rate));
+            for lane in &carrier.lanes {
+                sample.queues.push(QueueSample {
+                    carrier: name.clone(),
+                    class: lane.class,
+                    messages: lane.messages as u64,
+                    oldest: lane.oldest.unwrap_or_default(),
+                });
+            }
+        }
+        sample
+    }
+}
