@@ -8,13 +8,18 @@
 
 mod api;
 mod archive;
+mod config;
 mod dispatch;
+mod foreign;
+mod fuzz;
+mod http;
 mod journal;
 mod link;
 mod malformed;
 mod notify;
 mod pdu_laws;
 mod pdu_vectors;
+mod process;
 mod receipt_vectors;
 mod route;
 mod route_compose;

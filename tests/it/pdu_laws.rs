@@ -1,5 +1,6 @@
 //! The codec against any PDU and any octets.
 
+use crate::fuzz::bodies::pdu as fuzz;
 use bytes::Bytes;
 use bytes::BytesMut;
 use hikyaku::pdu::Address;
@@ -53,9 +54,6 @@ use proptest::sample::select;
 use tokio_util::codec::Decoder;
 
 use crate::vectors;
-
-#[path = "../../fuzz/bodies/pdu.rs"]
-mod fuzz;
 
 proptest! {
     #[test]
