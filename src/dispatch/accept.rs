@@ -155,7 +155,7 @@ impl Dispatch {
         let Some(station) = self.stations.get_mut(usize::from(carrier.0)) else { return };
         let lane = station.lane_mut(class);
         if comes_back {
-            lane.give_back(&self.book.table, slot);
+            lane.give_back(&mut self.book.table, slot);
             near.push(slot);
         } else {
             lane.push(&mut self.book.table, slot, depth, &mut near);

@@ -78,8 +78,8 @@ impl Cleaner {
             Record::Accepted(_) | Record::Carried(_) | Record::CarriedFinished { .. }
         );
         self.bodies.placed(position, holds_body);
-        if let Some(at) = time_of(record) {
-            self.mark(at, position);
+        if record.at() > Time::ZERO {
+            self.mark(record.at(), position);
         }
     }
 
@@ -215,28 +215,6 @@ impl Dispatch {
         if gain > (self.cleaner.above / PARTS).max(1) {
             self.cleaner.trimmed = needed;
             self.gate.hold(Held::Trim(needed));
-        }
-    }
-}
-
-/// When a record was made, where it says so.
-fn time_of(record: &Record) -> Option<Time> {
-    match record {
-        Record::Accepted(submission) => Some(submission.accepted_at),
-        Record::Sending { at, .. }
-        | Record::Answered { at, .. }
-        | Record::Unanswered { at, .. }
-        | Record::Receipt { at, .. }
-        | Record::Orphan { at, .. }
-        | Record::OrphanDropped { at, .. }
-        | Record::Requeued { at, .. }
-        | Record::Finished { at, .. }
-        | Record::Corrected { at, .. } => Some(*at),
-        Record::Inbound(inbound) | Record::InboundWhole { message: inbound, .. } => {
-            Some(inbound.at)
-        }
-        Record::Carried(_) | Record::CarriedIdempotency { .. } | Record::CarriedFinished { .. } => {
-            None
         }
     }
 }

@@ -71,11 +71,13 @@ impl Requests {
         }
     }
 
-    /// The request whose record is the oldest; `None` also when that one was superseded.
+    /// The request whose record is the oldest.
     pub(super) fn oldest(&self) -> Option<(Idempotency, Request)> {
-        let (key, until) = self.ages.front()?;
-        let request = self.by_key.get(key).filter(|request| request.until == *until)?;
-        Some((Idempotency { key: *key, fingerprint: request.fingerprint }, *request))
+        // A key that was used again stands in the list twice, for a little while.
+        self.ages.iter().find_map(|(key, until)| {
+            let request = self.by_key.get(key).filter(|request| request.until == *until)?;
+            Some((Idempotency { key: *key, fingerprint: request.fingerprint }, *request))
+        })
     }
 
     fn pop_oldest(&mut self) {

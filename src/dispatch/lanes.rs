@@ -84,8 +84,9 @@ impl Lane {
 
     /// Puts a message back to the front, among others that came back in the order in which they
     /// were accepted.
-    pub(super) fn give_back(&mut self, table: &Table, slot: Slot) {
-        let live = &table[slot];
+    pub(super) fn give_back(&mut self, table: &mut Table, slot: Slot) {
+        let live = &mut table[slot];
+        live.is_near = true;
         self.queue(live.key).returned.insert(live.id(), slot);
         self.len += 1;
     }
@@ -101,8 +102,9 @@ impl Lane {
         let (key, id) = (table[slot].key, table[slot].id());
         let Some(queue) = self.queues.get_mut(&key) else { return };
         self.len -= 1;
+        let was_near = std::mem::take(&mut table[slot].is_near);
         if queue.returned.remove(&id).is_none() {
-            if std::mem::take(&mut table[slot].is_near) {
+            if was_near {
                 queue.near -= 1;
             } else if queue.far == Some(slot) {
                 queue.far = queue.line.behind(table, slot);

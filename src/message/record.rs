@@ -207,7 +207,10 @@ impl SegmentSet {
 
     /// The segments, rising.
     pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
-        (0..=u8::MAX).filter(|segment| self.contains(*segment))
+        let words = self.0.iter().zip([0, 64, 128, 192]);
+        words.filter(|(word, _)| **word != 0).flat_map(|(word, first)| {
+            (0..64).filter(move |bit| *word & (1 << bit) != 0).map(move |bit: u8| first + bit)
+        })
     }
 }
 
