@@ -5,5 +5,6 @@ mod binds;
 mod durability;
 mod fallback;
 mod lanes;
+mod random;
 mod receipts;
 mod world;

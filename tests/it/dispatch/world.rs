@@ -285,9 +285,9 @@ impl World {
     }
 
     /// When the process dies and starts again over what was durable, and what more of the rest
-    /// the disk happens to have.
-    pub(super) fn crash(&mut self, kept: usize) {
-        let kept = (self.durable + kept).min(self.journal.len());
+    /// the disk happens to have. How many records that is.
+    pub(super) fn crash(&mut self, more: usize) -> usize {
+        let kept = (self.durable + more).min(self.journal.len());
         self.journal.truncate(kept);
         self.end = self.journal.last().map_or(self.first.0, |(at, record)| {
             let mut octets = Vec::new();
@@ -299,6 +299,12 @@ impl World {
         self.dispatch = self.replay(usize::MAX);
         self.dispatch.replayed(self.now);
         self.pump();
+        kept
+    }
+
+    /// A dispatcher that was told nothing.
+    pub(super) fn empty(&self) -> Dispatch {
+        self.file.dispatch()
     }
 
     /// A dispatcher that was told the first `count` records of what the journal still has.
