@@ -174,7 +174,10 @@ impl Script {
             0 => submission.send_at = Some(self.world.now + SECOND * 90),
             1 => submission.expires_at = self.world.now + SECOND * 20,
             2 => submission.receipts = ReceiptsWanted::None,
-            3 => submission.idempotency = idempotency(self.roll(5) as u8, self.roll(2) as u8),
+            3 => {
+                let key = self.pick(&[1, 2, 3, 4, 5]).unwrap();
+                submission.idempotency = idempotency(key, self.pick(&[1, 2]).unwrap());
+            }
             _ => {}
         }
         if !is_long && class != Class::Otp {
@@ -394,10 +397,11 @@ impl Script {
         self.world.sync();
         for round in 0..400 {
             for (carrier, _) in RATES {
-                if !self.up.contains_key(&bind(carrier, 0)) {
-                    self.up.insert(bind(carrier, 0), 50);
+                let is_down = !self.up.contains_key(&bind(carrier, 0));
+                if is_down {
                     self.world.bound(carrier, 0, 50);
                 }
+                self.up.entry(bind(carrier, 0)).or_insert(50);
             }
             self.look();
             for sent in std::mem::take(&mut self.pending) {
