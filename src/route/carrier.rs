@@ -68,9 +68,6 @@ use crate::time::Span;
 pub struct CarrierConfig {
     /// The most segments over all its binds.
     pub rate: Rate,
-    /// How many segments may leave at once after a pause.
-    #[serde(default = "one")]
-    pub burst: u32,
     /// The most segments over one bind, where the contract says so.
     pub rate_per_bind: Option<Rate>,
     /// What texts it can carry, and how.
@@ -106,10 +103,6 @@ pub struct CarrierConfig {
     /// Whether a message of unknown outcome may be sent to it again; the handset may get it twice.
     #[serde(default)]
     pub resend_unknown: bool,
-}
-
-const fn one() -> u32 {
-    1
 }
 
 /// Which senders a carrier takes. What it has registered in place of others stands in
@@ -381,9 +374,6 @@ impl Carrier {
     }
 
     fn rate_faults(&self, path: &str, faults: &mut Vec<Fault>) {
-        if self.config.burst == 0 {
-            faults.push(Fault::error(format!("{path}.burst"), "expected at least 1, found 0"));
-        }
         if let Some(rate) = self.config.rate_per_bind.filter(|rate| *rate > self.config.rate) {
             let message = format!(
                 "{rate} for one bind is more than rate ({}) for all: it limits nothing",
