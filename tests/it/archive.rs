@@ -938,3 +938,46 @@ async fn the_loop_follows_a_journal_and_writes_all_when_it_ends() {
     let orphans = log.records.iter().filter(|p| matches!(p.record, Record::Orphan { .. })).count();
     assert_eq!(unmatched.len(), orphans);
 }
+
+/// The files are written the latest first, so that an event is never later on disk than its row.
+#[tokio::test]
+async fn a_flush_that_fails_at_one_file_changes_nothing_in_the_end() {
+    let log = lives(6, 40);
+    let truth = truth(&log);
+    let midnight = log.records.iter().position(|p| p.at >= START + Duration::from_secs(3_600));
+    let before = midnight.unwrap();
+    for (broken, crash) in [("22", false), ("22", true), ("23", false), ("23", true)] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0)).unwrap();
+        apply(&mut tailer, &log, log.records[before + 15].position);
+        tailer.flush(log.records[before].at).unwrap();
+        let path = dir.path().join(format!("2026-11-{broken}.db"));
+        let execute = |sql: &str| {
+            rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        };
+        for table in ["messages", "events"] {
+            for what in ["INSERT", "UPDATE"] {
+                execute(&format!(
+                    "CREATE TRIGGER {table}_{what} BEFORE {what} ON {table} \
+                     BEGIN SELECT RAISE(ABORT, 'broken'); END"
+                ));
+            }
+        }
+        let until = log.records[before + 50].position;
+        apply(&mut tailer, &log, until);
+        let passed = *archive.passed().borrow();
+        assert!(tailer.flush_all(log.records[0].at).is_err(), "{broken} {crash}");
+        assert_eq!(*archive.passed().borrow(), passed);
+        for trigger in ["messages_INSERT", "messages_UPDATE", "events_INSERT", "events_UPDATE"] {
+            execute(&format!("DROP TRIGGER {trigger}"));
+        }
+        if crash {
+            (tailer, _) = hikyaku::archive::open(&config, until).unwrap();
+        }
+        apply(&mut tailer, &log, log.end());
+        tailer.flush_all(log.records[0].at).unwrap();
+        let (_, archive) = hikyaku::archive::open(&config, log.end()).unwrap();
+        check(&archive, &truth, &format!("broken {broken}, crash {crash}")).await;
+    }
+}
