@@ -381,7 +381,7 @@ mod selection {
         assert!(after.route(gone).is_none());
         assert_eq!(&*after.route_name(gone), "to-m");
         assert!(after.select(&query("819012345678")).is_ok());
-        assert!(reload("[carriers.m]\nrate = \"1/s\"\nburst = 0").is_err());
+        assert!(reload("[carriers.m]\nrate = \"1/s\"\nreceipts.timeout = \"0s\"").is_err());
     }
 
     #[test]
@@ -1183,7 +1183,6 @@ mod faults_of_the_config {
     #[test]
     fn a_carrier_that_cannot_be_meant_is_refused() {
         let keys = "
-            burst = 0
             rate_per_bind = \"60/s\"
             [carriers.a.senders]
             others = \"default\"
@@ -1225,7 +1224,6 @@ mod faults_of_the_config {
             max = 4
             ";
         let expected = [
-            "carriers.a.burst: expected at least 1, found 0",
             "carriers.a.rate_per_bind: 60/s for one bind is more than rate (50/s) for all: it \
              limits nothing",
             "carriers.a.senders.others: \"default\" needs senders.default",
@@ -1378,7 +1376,7 @@ mod faults_of_the_config {
             "invalid type: integer `7`, expected a carrier's name or { any = [{ carrier = \
              \"name\", weight = 1 }] }"
         );
-        let text = "[carriers.a]\nburst = 2";
+        let text = "[carriers.a]\nquery_sm = true";
         assert_eq!(File::read(text).err().unwrap().message(), "missing field `rate`");
     }
 
