@@ -20,13 +20,15 @@ pub struct Config {
     pub keep_days: u32,
     /// How telephone numbers are kept.
     pub numbers: Numbers,
-    /// Whether texts are kept.
+    /// Whether the texts of our messages are kept. What handsets send is kept for its owner in any
+    /// case.
     pub store_text: bool,
     /// How often what has ended is written.
     pub flush_every: Span,
     /// After this time a message is written although it has not ended.
     pub write_live_after: Span,
-    /// The most changed messages in memory; above it they are written at once.
+    /// The most changed messages in memory; above it they are written at once. As many again are
+    /// kept to be found quickly, at about 1 KiB each.
     pub pending_messages: usize,
     /// How many of the latest events are kept in memory for those who follow the feed closely.
     pub recent_events: usize,

@@ -110,6 +110,10 @@ fn apply_some(
 ) -> Result<Caught, StepError> {
     let now = follower.clock.now();
     for _ in 0..RECORDS_A_STEP {
+        // While files cannot be written, what waits must not grow.
+        if tailer.is_crowded() {
+            break;
+        }
         let Some(next) = follow.next_record() else { return Ok(Caught::Up) };
         let (position, octets) = next?;
         let record = Record::decode(octets);
@@ -122,9 +126,6 @@ fn apply_some(
                 tracing::error!(%error, at = position.0, "a record is left out of the archive");
                 tailer.skip_to(next);
             }
-        }
-        if tailer.is_crowded() {
-            break;
         }
     }
     Ok(Caught::Behind)

@@ -115,6 +115,12 @@ impl Memory {
                 recent.start = event.cursor();
             }
         }
+        let visible_now = end <= recent.start;
+        drop(recent);
+        if visible_now {
+            // Nothing more was applied, but events that were read again can be read now.
+            self.applied.send_modify(|_| {});
+        }
     }
 
     /// The first `limit` events from `from` on that `wanted` lets through, or where they are.

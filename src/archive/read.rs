@@ -340,9 +340,18 @@ impl Inner {
         Ok(wanted.page(found, stopped))
     }
 
+    /// The newest in memory, one more than wanted.
     fn in_memory(&self, wanted: &Wanted) -> Vec<Message> {
         let live = self.memory.live.iter();
-        live.filter(|live| wanted.is(&live.message)).map(|live| live.message.clone()).collect()
+        let mut places: Vec<_> = live
+            .filter(|live| wanted.is(&live.message))
+            .map(|live| (std::cmp::Reverse(SearchCursor::of(&live.message)), live.message.id))
+            .collect();
+        places.sort_unstable();
+        places.truncate(wanted.limit + 1);
+        // What leaves the memory meanwhile is found on disk.
+        let still = places.into_iter().filter_map(|(_, id)| self.memory.live.get(&id));
+        still.filter(|live| wanted.is(&live.message)).map(|live| live.message.clone()).collect()
     }
 
     /// The message as it is now, when it still is what was wanted.

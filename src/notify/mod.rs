@@ -586,8 +586,12 @@ impl Notify {
     pub fn carrier_changed(&self, kind: CarrierKind, carrier: &str, detail: &str) {
         let now = self.now();
         // Behind every position of a journal, and never the same twice.
-        let number = now.as_micros().max(self.inner.announced.load(Ordering::Relaxed) + 1);
-        self.inner.announced.store(number, Ordering::Relaxed);
+        let last = self.inner.announced.fetch_max(now.as_micros(), Ordering::Relaxed);
+        let number = if last < now.as_micros() {
+            now.as_micros()
+        } else {
+            self.inner.announced.fetch_add(1, Ordering::Relaxed) + 1
+        };
         let position = Position(BEHIND_ALL | number);
         let body = serde_json::json!({
             "type": kind.as_str(),

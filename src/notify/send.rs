@@ -207,18 +207,24 @@ impl Sender {
         let response = self.client.request(request).await.map_err(|error| innermost(&error))?;
         let status = response.status();
         let retry_after = retry_after(at, response.headers());
-        // A connection can be used again once its body is read; a long one is not worth it.
+        // A connection can be used again once its body is read; a long or slow one is not worth it.
         let mut body = response.into_body();
-        let mut octets = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            octets += frame.data_ref().map_or(0, Bytes::len);
-            if octets > MOST_ANSWER {
-                break;
+        let reading = async {
+            let mut octets = 0;
+            while let Some(Ok(frame)) = body.frame().await {
+                octets += frame.data_ref().map_or(0, Bytes::len);
+                if octets > MOST_ANSWER {
+                    break;
+                }
             }
-        }
+        };
+        let _slow = tokio::time::timeout(BODY_TIMEOUT, reading).await;
         Ok((status, retry_after))
     }
 }
+
+/// How long the body of an answer may take; the status has told all.
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a connection without work is kept.
 const IDLE: Duration = Duration::from_secs(30);
