@@ -54,6 +54,9 @@ pub(super) struct Bench {
     /// How many binds.
     #[arg(long, default_value_t = 2)]
     binds: u16,
+    /// Keeps the carrier away, so that everything stays live: measures memory and the restart.
+    #[arg(long)]
+    live: bool,
     /// Where the data goes; the system's temporary folder when not given.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -71,6 +74,16 @@ impl Drop for Process {
         let _ended = self.0.kill();
         let _reaped = self.0.wait();
     }
+}
+
+/// What was measured with the carrier away.
+#[derive(Debug, serde::Serialize)]
+struct LiveFigures {
+    messages: u64,
+    accepted_per_second: f64,
+    octets_per_message: f64,
+    rss_mib: f64,
+    restart_seconds: f64,
 }
 
 /// What was measured.
@@ -92,11 +105,17 @@ impl Bench {
         let dir = self.dir.clone().unwrap_or_else(std::env::temp_dir);
         let dir = dir.join(format!("hikyaku-bench-{}", std::process::id()));
         std::fs::create_dir_all(&dir)?;
-        let outcome = runtime()?.block_on(self.measure(&dir));
+        let outcome = runtime()?.block_on(async {
+            if self.live { self.measure_live(&dir).await } else { self.measure(&dir).await }
+        });
         std::fs::remove_dir_all(&dir)?;
-        let figures = outcome?;
-        let text = if self.json {
-            serde_json::to_string(&figures)?
+        out::say(&outcome?)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn told(&self, figures: &Figures) -> Result<String, Failure> {
+        Ok(if self.json {
+            serde_json::to_string(figures)?
         } else {
             format!(
                 "{} messages of {} segments in {:.2} s: {:.0}/s end to end, {:.0}/s accepted, \
@@ -111,12 +130,58 @@ impl Bench {
                 figures.accept_p99_ms,
                 figures.rss_mib,
             )
-        };
-        out::say(&text)?;
-        Ok(ExitCode::SUCCESS)
+        })
     }
 
-    async fn measure(&self, dir: &Path) -> Result<Figures, Failure> {
+    /// Accepts everything while no carrier is there, then kills the gateway and starts it again.
+    async fn measure_live(&self, dir: &Path) -> Result<String, Failure> {
+        let exe = std::env::current_exe()?;
+        let key = NewKey::generate().map_err(|error| format!("no randomness: {error}"))?;
+        let port = free_port()?;
+        let config = dir.join("hikyaku.toml");
+        std::fs::write(&config, self.config(dir, port, free_port()?, &key.hash))?;
+        let start = || std::process::Command::new(&exe).arg("run").arg("-c").arg(&config).spawn();
+        let gateway = Process(start()?);
+        drop(connected(port).await?);
+        let before = rss_kib(gateway.0.id())?;
+        let started = Instant::now();
+        self.load(port, &key.token).await?;
+        let accepted = started.elapsed();
+        let after = rss_kib(gateway.0.id())?;
+        drop(gateway);
+        let started = Instant::now();
+        let gateway = Process(start()?);
+        let mut probe = connected(port).await?;
+        let live = metric(&mut probe, "hikyaku_live_messages").await?;
+        let restart = started.elapsed();
+        drop(gateway);
+        if live != self.messages {
+            return Err(format!("{live} of {} messages are live again", self.messages).into());
+        }
+        let count = as_f64(self.messages);
+        let figures = LiveFigures {
+            messages: live,
+            accepted_per_second: count / accepted.as_secs_f64(),
+            octets_per_message: as_f64(after.saturating_sub(before)) * 1_024.0 / count,
+            rss_mib: as_f64(after) / 1_024.0,
+            restart_seconds: restart.as_secs_f64(),
+        };
+        Ok(if self.json {
+            serde_json::to_string(&figures)?
+        } else {
+            format!(
+                "{} live messages: {:.0}/s accepted, {:.0} octets of memory each ({:.0} MiB in \
+                 all), {:.2} s from a kill to the doors open again",
+                figures.messages,
+                figures.accepted_per_second,
+                figures.octets_per_message,
+                figures.rss_mib,
+                figures.restart_seconds,
+            )
+        })
+    }
+
+    async fn measure(&self, dir: &Path) -> Result<String, Failure> {
         let exe = std::env::current_exe()?;
         let key = NewKey::generate().map_err(|error| format!("no randomness: {error}"))?;
         let (_carrier, carrier_port) = carrier(&exe, dir)?;
@@ -131,11 +196,13 @@ impl Bench {
         let started = Instant::now();
         let waits = self.load(port, &key.token).await?;
         let accepted = started.elapsed();
+        // The gateway has closed the idle one.
+        let mut probe = connected(port).await?;
         until_finished(&mut probe, self.messages).await?;
         let whole = started.elapsed();
         let used = cpu(gateway.0.id())? - before;
         let count = as_f64(self.messages);
-        Ok(Figures {
+        self.told(&Figures {
             messages: self.messages,
             segments: metric(&mut probe, "hikyaku_segments_total").await?,
             seconds: whole.as_secs_f64(),
@@ -152,8 +219,8 @@ impl Bench {
         format!(
             "data_dir = {dir:?}\n[log]\nlevel = \"warn\"\n[api]\nlisten = \"127.0.0.1:{port}\"\n\
              [api.clients.bench]\nkeys = [\"{hash}\"]\nscopes = [\"messages:write\"]\n\
-             rate = \"1000000/s\"\n[carriers.bench]\nhost = \"127.0.0.1\"\nport = {carrier_port}\n\
-             system_id = \"bench\"\nbinds = {}\nrate = \"1000000/s\"\nburst = 10000\n\
+             rate = \"1000000/s\"\nrequest_rate = \"1000000/s\"\n[carriers.bench]\nhost = \"127.0.0.1\"\nport = {carrier_port}\n\
+             system_id = \"bench\"\nbinds = {}\nrate = \"1000000/s\"\n\
              [carriers.bench.session]\nwindow = {}\n[[routes]]\nname = \"all\"\n\
              carriers = [\"bench\"]\n",
             self.binds, self.window
