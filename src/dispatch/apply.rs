@@ -109,6 +109,7 @@ impl Book {
         live.state = State::Submitting;
         live.carrier = carrier;
         let begun = || Attempt::new(*attempt, carrier, *reference, *total);
+        let begins = live.attempt(*attempt).is_none();
         let sent = live.sent.get_or_insert_with(|| Box::new(Sent::new(begun())));
         if sent.attempt(*attempt).is_none() {
             sent.push(begun());
@@ -124,7 +125,7 @@ impl Book {
             }
         }
         if *total > 1 {
-            self.references.note(at, live.to, *reference);
+            self.references.note(at, live.to, *reference, begins);
         }
         at
     }

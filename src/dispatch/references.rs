@@ -22,6 +22,15 @@ pub(super) struct References {
     uses: VecDeque<(Time, Tail)>,
 }
 
+/// The reference behind this one, of which the lower `bits` count.
+pub(super) const fn after(reference: u16, bits: u32) -> u16 {
+    cut(reference.wrapping_add(1), bits)
+}
+
+const fn cut(reference: u16, bits: u32) -> u16 {
+    if bits < 16 { reference & ((1 << bits) - 1) } else { reference }
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Used {
     reference: u16,
@@ -43,13 +52,16 @@ impl References {
     pub(super) fn next(&self, now: Time, to: Tail, bits: u32) -> u16 {
         let last = self.last.get(&to).filter(|used| used.at + self.hold > now);
         let next = last.map_or_else(|| self.by_clock(now), |used| used.reference.wrapping_add(1));
-        if bits < 16 { next & ((1 << bits) - 1) } else { next }
+        cut(next, bits)
     }
 
-    /// Notes that `reference` was used.
-    pub(super) fn note(&mut self, at: Time, to: Tail, reference: u16) {
+    /// Notes that a message with `reference` began, or went on: then a later message to the number
+    /// may have begun meanwhile, whose reference stays the last one.
+    pub(super) fn note(&mut self, at: Time, to: Tail, reference: u16, begins: bool) {
         self.forget(at);
-        let before = self.last.insert(to, Used { reference, at });
+        let before = self.last.get(&to).copied();
+        let reference = before.filter(|_| !begins).map_or(reference, |before| before.reference);
+        self.last.insert(to, Used { reference, at });
         if before.is_none_or(|before| before.at != at) {
             self.uses.push_back((at, to));
         }
@@ -90,10 +102,23 @@ mod tests {
             assert!(reference < 256);
             used.retain(|(at, _)| *at + HOLD > now);
             assert!(used.iter().all(|(_, other)| *other != reference), "{reference} at {now:?}");
-            references.note(now, Tail(7), reference);
+            references.note(now, Tail(7), reference, true);
             used.push_back((now, reference));
             now += Duration::from_secs(if step % 300 < 200 { 3 } else { 7 });
         }
+    }
+
+    #[test]
+    fn a_message_that_goes_on_takes_no_reference_back() {
+        let mut references = References::new(HOLD, 1_000);
+        let now = Time::from_secs(1_000_000);
+        let long = references.next(now, Tail(7), 8);
+        references.note(now, Tail(7), long, true);
+        let other = references.next(now, Tail(7), 8);
+        references.note(now, Tail(7), other, true);
+        references.note(now + Duration::from_secs(1), Tail(7), long, false);
+        let third = references.next(now + Duration::from_secs(2), Tail(7), 8);
+        assert!(third != long && third != other);
     }
 
     #[test]
@@ -104,7 +129,7 @@ mod tests {
             .map(|step| {
                 let at = now + Duration::from_secs(step * 10);
                 let reference = references.next(at, Tail(1), 8);
-                references.note(at, Tail(1), reference);
+                references.note(at, Tail(1), reference, true);
                 reference
             })
             .collect();
@@ -117,7 +142,7 @@ mod tests {
         let mut references = References::new(HOLD, 10);
         let now = Time::from_secs(1_000_000);
         for to in 0..100 {
-            references.note(now + Duration::from_millis(u64::from(to)), Tail(to), 0);
+            references.note(now + Duration::from_millis(u64::from(to)), Tail(to), 0, true);
         }
         assert!(references.last.len() <= 11 && references.last.contains_key(&Tail(99)));
     }

@@ -30,6 +30,8 @@ use super::event::Token;
 use super::gate::Held;
 use super::live::Place;
 use super::live::Standing;
+use super::live::Tail;
+use super::references;
 use super::station::Bind;
 use super::station::Errand;
 use super::station::Flight;
@@ -104,6 +106,8 @@ impl Dispatch {
             let (table, bodies) = (&self.book.table, &self.bodies);
             let is_ready = |slot: Slot| bodies.has(table[slot].id());
             if let Some(slot) = station.lane_mut(class).next(is_ready) {
+                // Their references are taken before it gets its own.
+                self.write_groups(now, carrier, std::mem::take(groups));
                 self.begin(now, &config, bind, slot);
                 return true;
             }
@@ -171,7 +175,22 @@ impl Dispatch {
             RefBits::Eight => 8,
             RefBits::Sixteen => 16,
         };
-        self.book.references.next(now, self.book.table[slot].to, bits)
+        let to = self.book.table[slot].to;
+        let mut reference = self.book.references.next(now, to, bits);
+        while self.has_begun(to, reference) {
+            reference = references::after(reference, bits);
+        }
+        reference
+    }
+
+    /// Whether a message to this number has this reference and perhaps no record yet.
+    fn has_begun(&self, to: Tail, reference: u16) -> bool {
+        let binds = self.stations.iter().flat_map(|station| station.binds.values());
+        let mut jobs = binds.flat_map(|bind| bind.jobs.iter().flatten());
+        jobs.any(|job| {
+            let slot = self.book.table.find(job.id);
+            job.reference == reference && slot.is_some_and(|slot| self.book.table[slot].to == to)
+        })
     }
 
     /// Stages the next segment of the message that trickles through a bind.
