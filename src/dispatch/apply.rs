@@ -213,7 +213,13 @@ impl Book {
         place: Place,
         receipt: &ReceiptRecord,
     ) -> Time {
-        let Some(slot) = self.table.find(place.id) else { return at };
+        let Some(slot) = self.table.find(place.id) else {
+            // Its beginning is gone with an old file; the receipt may have waited for it here.
+            for carrier in routes.carriers() {
+                self.take_orphan(carrier.id, receipt);
+            }
+            return at;
+        };
         let sent = self.table[slot].sent.as_deref_mut();
         let Some(attempt) = sent.and_then(|sent| sent.attempt_mut(place.attempt)) else {
             return at;
@@ -223,10 +229,7 @@ impl Book {
             note_final(attempt, place.segment, receipt);
             self.repeats.note(&routes.carrier_name(carrier), receipt);
         }
-        let message = &receipt.carrier_message_id;
-        if let Some(orphan) = self.orphans.find(carrier, message, Some(receipt)) {
-            self.orphans.remove(orphan);
-        }
+        self.take_orphan(carrier, receipt);
         let live = &self.table[slot];
         let is_awaited = live.attempts().any(Attempt::is_awaited);
         if live.is_finished() && !is_awaited && !is_correctable(live.state) {
@@ -234,6 +237,14 @@ impl Book {
             self.remove(slot);
         }
         at
+    }
+
+    /// Takes a receipt out of those that wait, now that it has found its message.
+    fn take_orphan(&mut self, carrier: CarrierId, receipt: &ReceiptRecord) {
+        let message = &receipt.carrier_message_id;
+        if let Some(orphan) = self.orphans.find(carrier, message, Some(receipt)) {
+            self.orphans.remove(orphan);
+        }
     }
 
     fn orphan(
