@@ -90,12 +90,12 @@ impl Dispatch {
     /// Puts a message that is to be sent where it belongs: to wait for its time, or in a lane.
     pub(super) fn place(&mut self, now: Time, slot: Slot) {
         let live = &mut self.book.table[slot];
-        if live.due > now {
+        if live.expires_at <= now {
+            self.expire(now, slot);
+        } else if live.due > now {
             live.place = Place::Due;
             let at = live.due.min(live.expires_at);
             self.timers.set(slot, at);
-        } else if live.expires_at <= now {
-            self.expire(now, slot);
         } else if live.carrier == NO_CARRIER {
             self.choose_lane(now, slot);
         } else {
