@@ -108,10 +108,13 @@ impl Cleaner {
         }
     }
 
-    /// How long the journal may be while so many messages are in it.
-    fn allowance(&self, messages: usize) -> u64 {
+    /// How long the journal may be while so many messages and idempotency keys are in it.
+    fn allowance(&self, messages: usize, requests: usize) -> u64 {
         const TIMES: u64 = 4;
-        let live = self.bodies.mean().saturating_mul(messages as u64);
+        /// The octets of the record of a key, its frame included.
+        const REQUEST: u64 = 96;
+        let messages = self.bodies.mean().saturating_mul(messages as u64);
+        let live = messages.saturating_add(REQUEST * requests as u64);
         self.above.max(live.saturating_mul(TIMES))
     }
 }
@@ -139,9 +142,9 @@ impl Dispatch {
     pub(super) fn clean(&mut self, now: Time) {
         let needed = self.needed();
         let length = self.cleaner.end.0.saturating_sub(needed.0);
-        let held = self.book.table.len();
-        if length > self.cleaner.allowance(held) && now >= self.cleaner.paused_until {
-            self.carry_oldest(needed);
+        let allowance = self.cleaner.allowance(self.book.table.len(), self.book.requests.len());
+        if length > allowance && now >= self.cleaner.paused_until {
+            self.carry_oldest();
         }
         self.trim(now);
     }
@@ -154,17 +157,22 @@ impl Dispatch {
         message.unwrap_or(end).min(request.unwrap_or(end)).min(end)
     }
 
-    fn carry_oldest(&mut self, needed: Position) {
-        for _ in 0..AT_ONCE {
-            let Some((entry, request)) = self.book.requests.oldest() else { break };
-            if request.position > needed {
-                break;
-            }
-            let (id, until) = (request.id, request.until);
-            self.record(Record::CarriedIdempotency { entry, id, until });
-        }
+    /// Writes the oldest of what is needed again, in the order of positions: whatever is younger
+    /// would be written again in vain, for the file of the oldest stays.
+    fn carry_oldest(&mut self) {
         let mut next = self.book.ages.head();
         for _ in 0..AT_ONCE {
+            let message = next.map(|slot| self.book.table[slot].position);
+            let request = self.book.requests.oldest();
+            let request = request.filter(|(_, it)| message.is_none_or(|at| it.position <= at));
+            if let Some((entry, request)) = request {
+                if !self.gate.is_durable(request.position) {
+                    return;
+                }
+                let (id, until) = (request.id, request.until);
+                self.record(Record::CarriedIdempotency { entry, id, until });
+                continue;
+            }
             let Some(slot) = next else { return };
             next = self.book.ages.behind(&self.book.table, slot);
             let live = &self.book.table[slot];
