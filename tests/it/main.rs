@@ -24,6 +24,7 @@ mod receipt_vectors;
 mod route;
 mod route_compose;
 mod session;
+mod sim;
 mod smsc;
 mod text_laws;
 mod text_vectors;

@@ -1,0 +1,704 @@
+//! One world: everything there is, on one thread and one clock.
+
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use hikyaku::dispatch::Effect;
+use hikyaku::dispatch::Event;
+use hikyaku::dispatch::Notice;
+use hikyaku::dispatch::Reply;
+use hikyaku::dispatch::Ticket;
+use hikyaku::dispatch::Token;
+use hikyaku::journal::sim::Chances;
+use hikyaku::journal::sim::SimDisk;
+use hikyaku::message::Content;
+use hikyaku::message::EncodingChoice;
+use hikyaku::message::IdSource;
+use hikyaku::message::Idempotency;
+use hikyaku::message::MessageId;
+use hikyaku::message::Position;
+use hikyaku::message::Record;
+use hikyaku::message::Submission;
+use hikyaku::pdu::Body;
+use hikyaku::pdu::CommandStatus;
+use hikyaku::route::Query;
+use hikyaku::route::Routes;
+use hikyaku::route::Seed;
+use hikyaku::time::Time;
+
+use super::carrier::Carrier;
+use super::carrier::SENDER;
+use super::carrier::message_of;
+use super::carrier::receipt_id;
+use super::coverage::Coverage;
+use super::draw::Draws;
+use super::plan::BUSY;
+use super::plan::Fault;
+use super::plan::Plan;
+use super::plan::Request;
+use super::process::NoStart;
+use super::process::Process;
+use super::story::Broken;
+use super::story::Kept;
+use super::story::Story;
+use super::story::broken;
+use super::truth::Message;
+use super::truth::Truth;
+use super::wire::Net;
+
+/// When every world begins.
+pub(super) const START: Time = Time::from_secs(1_800_000_000);
+
+/// When every message must have ended.
+const DEADLINE: Duration = Duration::from_secs(3 * 3_600);
+
+/// How long nothing may happen before all is checked: longer than early receipts wait.
+const QUIET: Duration = Duration::from_secs(100);
+
+/// The longest that is waited for something when nothing is to happen.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Everything there is.
+#[derive(Debug)]
+pub(super) struct World {
+    pub(super) now: Time,
+    pub(super) plan: Plan,
+    pub(super) routes: Routes,
+    draws: Draws,
+    net: Net,
+    pub(super) carriers: Vec<Carrier>,
+    disk: SimDisk,
+    pub(super) process: Option<Process>,
+    restart_at: Time,
+    /// How far the log was read as it became durable, by the archive's stand-in.
+    tail: Position,
+    clients: Vec<Client>,
+    cancels: Vec<(Time, MessageId)>,
+    tickets: BTreeMap<Ticket, (usize, Asked)>,
+    next_ticket: u64,
+    /// For the story.
+    tokens: HashMap<Token, usize>,
+    ids: IdSource,
+    faults: VecDeque<(Duration, Fault)>,
+    /// When the disk's troubles are over.
+    disk_well_at: Option<Time>,
+    slow_until: (Time, Duration),
+    pub(super) truth: Truth,
+    pub(super) coverage: Coverage,
+    pub(super) story: Story,
+    pub(super) steps: u64,
+    still: u32,
+}
+
+/// One request and who makes it.
+#[derive(Debug)]
+struct Client {
+    request: Request,
+    next: Next,
+    tries: u32,
+}
+
+/// What a client does next.
+#[derive(Debug)]
+enum Next {
+    Ask(Time),
+    Await { until: Time },
+    Rest,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Accept,
+    Cancel,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, is_told: bool) -> Self {
+        let mut plan = Plan::draw(seed);
+        let mut draws = Draws::new(!seed);
+        let delays = plan.carriers.iter().map(|carrier| carrier.delay).collect();
+        let known = plan.carriers.iter().map(|it| (it.name.clone(), it.rate)).collect();
+        let truth = Truth::new(known, plan.dispatch.reference_hold.0);
+        let carriers = (0..).zip(&plan.carriers);
+        let carriers = carriers
+            .map(|(number, it)| Carrier::new(it.clone(), number, START, draws.fork()))
+            .collect();
+        let requests = std::mem::take(&mut plan.requests);
+        let clients = requests.into_iter().map(|request| Client {
+            next: Next::Ask(START + request.at),
+            request,
+            tries: 0,
+        });
+        let mut world = Self {
+            now: START,
+            routes: plan.routes(),
+            net: Net::new(draws.fork(), delays),
+            carriers,
+            disk: SimDisk::new(draws.next()),
+            process: None,
+            restart_at: START,
+            tail: Position(0),
+            clients: clients.collect(),
+            cancels: Vec::new(),
+            tickets: BTreeMap::new(),
+            next_ticket: 0,
+            tokens: HashMap::new(),
+            ids: IdSource::new(draws.next()),
+            faults: plan.faults.iter().copied().collect(),
+            disk_well_at: None,
+            slow_until: (START, Duration::ZERO),
+            truth,
+            coverage: Coverage::default(),
+            story: Story::new(is_told),
+            steps: 0,
+            still: 0,
+            draws,
+            plan,
+        };
+        for client in &world.clients {
+            world.truth.messages.push(Message::to(&client.request.to));
+        }
+        world
+    }
+
+    /// Lives until nothing more happens, and holds everything to the promises.
+    pub(super) fn live(&mut self) -> Kept {
+        let mut quiet_since = START + BUSY;
+        while self.now < quiet_since + QUIET || !self.is_quiet() {
+            if !self.is_over() {
+                quiet_since = self.now.max(START + BUSY);
+            }
+            if self.now > START + DEADLINE {
+                let stuck = |it: &Message| it.is_accepted() && it.finish.is_none();
+                let message = self.truth.messages.iter().position(stuck);
+                return broken(message, "never ends");
+            }
+            let next =
+                self.next().unwrap_or(Time::MAX).min((quiet_since + QUIET).max(self.now + TICK));
+            self.stands_still(next)?;
+            self.now = self.now.max(next);
+            self.step()?;
+        }
+        self.settle_up()
+    }
+
+    /// Whether something wants its turn for ever and does nothing with it.
+    fn stands_still(&mut self, next: Time) -> Kept {
+        const TURNS: u32 = 5_000;
+        self.still = if next > self.now { 0 } else { self.still + 1 };
+        if self.still < TURNS {
+            return Ok(());
+        }
+        let process = self.process.as_ref().and_then(Process::next);
+        let carriers: Vec<_> = self.carriers.iter().map(Carrier::next).collect();
+        let net = self.net.next();
+        broken(None, format!("time stands still: {process:?} {carriers:?} {net:?}"))
+    }
+
+    /// Whether all that was to happen has, and every message has ended.
+    fn is_over(&self) -> bool {
+        self.faults.is_empty()
+            && self.clients.iter().all(|client| matches!(client.next, Next::Rest))
+            && self.truth.messages.iter().all(|it| !it.is_accepted() || it.finish.is_some())
+    }
+
+    /// Whether nothing is under way.
+    fn is_quiet(&self) -> bool {
+        self.process.as_ref().is_some_and(Process::is_idle)
+            && self.carriers.iter().all(Carrier::is_quiet)
+    }
+
+    fn next(&self) -> Option<Time> {
+        let clients = self.clients.iter().filter_map(|client| match client.next {
+            Next::Ask(at) | Next::Await { until: at } => Some(at),
+            Next::Rest => None,
+        });
+        let process = match &self.process {
+            Some(process) => process.next(),
+            None => Some(self.restart_at),
+        };
+        let carriers = self.carriers.iter().filter_map(Carrier::next);
+        let fault = self.faults.front().map(|(at, _)| START + *at);
+        let cancels = self.cancels.iter().map(|(at, _)| *at);
+        let rest = [self.net.next(), process, fault, self.disk_well_at];
+        clients.chain(carriers).chain(cancels).chain(rest.into_iter().flatten()).min()
+    }
+
+    /// Everything that is due now.
+    fn step(&mut self) -> Kept {
+        self.steps += 1;
+        self.heal_disk();
+        while self.faults.front().is_some_and(|(at, _)| START + *at <= self.now) {
+            if let Some((_, fault)) = self.faults.pop_front() {
+                self.strike(fault)?;
+            }
+        }
+        for carrier in &mut self.carriers {
+            carrier.turn(self.now, &mut self.net, &mut self.coverage);
+        }
+        if self.process.is_none() && self.restart_at <= self.now {
+            self.start()?;
+        }
+        self.ask();
+        self.turn()
+    }
+
+    // The process.
+
+    fn start(&mut self) -> Kept {
+        match Process::start(self.now, &self.plan, &self.disk, self.tail, &mut self.draws) {
+            Ok(process) => {
+                self.story.tell(self.now, None, || "the process starts".into());
+                self.truth.restarted();
+                self.process = Some(process);
+                self.follow_log()
+            }
+            Err(NoStart::Later) => {
+                self.coverage.count("start put off: the disk refuses".into());
+                self.restart_at = self.now + Duration::from_secs(1);
+                Ok(())
+            }
+            Err(NoStart::Crashed) => {
+                self.coverage.count("fault crash while starting".into());
+                self.disk = self.disk.restart(self.draws.next());
+                self.restart_at = self.now + Duration::from_secs(1);
+                Ok(())
+            }
+            Err(NoStart::Broken(how)) => Err(how),
+        }
+    }
+
+    /// The process is gone; what the disk keeps is in `self.disk` already.
+    fn die(&mut self, is_silent: bool) {
+        let Some(process) = self.process.take() else { return };
+        for connection in process.links.iter().filter_map(super::link::Link::connection) {
+            self.net.abandon(self.now, connection, is_silent);
+        }
+        self.restart_at = self.now + self.draws.millis(1_000, 20_000);
+        for (about, asked) in std::mem::take(&mut self.tickets).into_values() {
+            if asked == Asked::Accept {
+                self.lost_answer(about);
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Kept {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        for link in &mut process.links {
+            let before = link.connection();
+            link.turn(self.now, &mut self.net);
+            if let Some(connection) = link.connection().filter(|it| Some(*it) != before) {
+                self.carriers[link.carrier].accept(self.now, connection);
+            }
+        }
+        let mut told = Vec::new();
+        if let Some(failed) = process.end_sync(self.now) {
+            self.coverage.count_if(failed, "sync failed");
+            if self.disk.crashed() {
+                return self.crash();
+            }
+            if failed {
+                self.story.tell(self.now, None, || "a sync fails".into());
+            }
+        }
+        process.think(self.now, &mut told)?;
+        for event in told {
+            self.tell_event(&event);
+        }
+        self.follow_log()?;
+        self.act()?;
+        let sync = if self.now < self.slow_until.0 {
+            self.slow_until.1
+        } else {
+            Duration::from_micros(self.draws.between(self.plan.sync[0], self.plan.sync[1]))
+        };
+        if let Some(process) = &mut self.process {
+            process.commit()?;
+            process.begin_sync(self.now, sync);
+        }
+        Ok(())
+    }
+
+    fn crash(&mut self) -> Kept {
+        self.story.tell(self.now, None, || "power lost within an operation of the disk".into());
+        self.coverage.count("fault crash at an operation".into());
+        self.disk = self.disk.restart(self.draws.next());
+        self.die(true);
+        Ok(())
+    }
+
+    /// Reads what has become durable, as the archive does.
+    fn follow_log(&mut self) -> Kept {
+        let Some(process) = &self.process else { return Ok(()) };
+        let mut follow = process.reader.follow(self.tail);
+        while let Some(next) = follow.next_record() {
+            let record = next.map_err(|error| Broken {
+                message: None,
+                how: format!("the log cannot be followed: {error}"),
+            })?;
+            let record = Record::decode(record.1).map_err(|error| Broken {
+                message: None,
+                how: format!("the log holds what is no record: {error}"),
+            })?;
+            let about = self.truth.message(&record);
+            if about.is_some() {
+                self.story.tell(self.now, about, || format!("durable: {}", short(&record)));
+            }
+            self.truth.durable(&record, &mut self.coverage)?;
+        }
+        self.tail = follow.at();
+        Ok(())
+    }
+
+    fn act(&mut self) -> Kept {
+        while let Some(effect) =
+            self.process.as_mut().and_then(|process| process.dispatch.poll_effect())
+        {
+            match effect {
+                Effect::Reply { ticket, reply } => self.reply(ticket, &reply)?,
+                Effect::Submit { bind, token, body } => {
+                    let Some(process) = &mut self.process else { return Ok(()) };
+                    let link = process.links.iter_mut().find(|link| link.bind == bind).unwrap();
+                    let mut about = None;
+                    if let Body::SubmitSm(submit) = &body {
+                        about = message_of(submit.source.addr.as_bytes());
+                        self.story.tell(self.now, about, || {
+                            let (reference, total, segment) = super::carrier::parts(submit);
+                            format!("leaves: {bind:?} {reference:?} {segment} of {total}")
+                        });
+                        self.tokens.extend(about.map(|about| (token, about)));
+                        self.truth.leaves(self.now, link.carrier, submit)?;
+                    }
+                    self.coverage.count(format!("effect {}", body.command_id()));
+                    if !link.submit(self.now, &mut self.net, token, body) {
+                        return broken(about, "more requests than the window has room for");
+                    }
+                }
+                Effect::Acknowledge { bind, sequence_number, status } => {
+                    let Some(process) = &mut self.process else { return Ok(()) };
+                    let link = process.links.iter_mut().find(|link| link.bind == bind).unwrap();
+                    let carrier = link.carrier;
+                    let body = link.acknowledge(self.now, &mut self.net, sequence_number, status);
+                    if let Some(body) = body.filter(|_| status == CommandStatus::ESME_ROK) {
+                        self.taken(carrier, &body)?;
+                    }
+                }
+                Effect::Fetch { id, position } => {
+                    let at = self.now + self.draws.millis(0, 3);
+                    self.coverage.count("effect fetch".into());
+                    if let Some(process) = &mut self.process {
+                        process.fetch(at, id, position);
+                    }
+                }
+                Effect::Trim { before } => self.trim(before)?,
+                Effect::Notice(notice) => self.notice(&notice),
+            }
+        }
+        Ok(())
+    }
+
+    fn taken(&mut self, carrier: usize, body: &Body) -> Kept {
+        let Body::DeliverSm(deliver) = body else { return Ok(()) };
+        let id = receipt_id(deliver);
+        let about = message_of(deliver.destination.addr.as_bytes());
+        if about.is_some() {
+            self.story.tell(self.now, about, || format!("receipt {id:?} is answered"));
+        }
+        let Some((plain, about, _)) = self.carriers[carrier].read_receipt(body) else {
+            return self.truth.takes_inbound(carrier);
+        };
+        let segment = self.carriers[carrier].segment_of(&plain);
+        self.truth.takes(carrier, &id.unwrap_or_default(), about, segment)
+    }
+
+    fn trim(&mut self, before: Position) -> Kept {
+        let Some(process) = &self.process else { return Ok(()) };
+        let trimmed = process.trimmer.trim(before.min(self.tail));
+        self.coverage.count_if(trimmed.is_ok(), "effect trim");
+        if self.disk.crashed() {
+            return self.crash();
+        }
+        Ok(())
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        let text = format!("{notice:?}");
+        let name = text.split([' ', '{']).next().unwrap_or_default().to_owned();
+        self.coverage.count(format!("notice {name}"));
+    }
+
+    fn tell_event(&mut self, event: &Event) {
+        let what = match event {
+            Event::Accept { submission, .. } => {
+                let about = self.truth.by_id.get(&submission.id).copied();
+                return self.story.tell(self.now, about, || format!("asked: {}", submission.id));
+            }
+            Event::Answered { bind, token, status, .. } => {
+                let about = self.tokens.get(token).copied();
+                return self.story.tell(self.now, about, || {
+                    format!("heard: {status} on {} {}", bind.carrier, bind.index)
+                });
+            }
+            Event::Cancel { id, .. } | Event::Fetched { id, .. } => {
+                let about = self.truth.by_id.get(id).copied();
+                let what = if matches!(event, Event::Cancel { .. }) { "cancel" } else { "body" };
+                self.coverage.count(format!("event {what}"));
+                return self.story.tell(self.now, about, || format!("asked: {what}"));
+            }
+            Event::TimedOut { bind, token } => {
+                let about = self.tokens.get(token).copied();
+                self.coverage.count("event TimedOut".into());
+                return self.story.tell(self.now, about, || {
+                    format!("heard: no answer in time on {} {}", bind.carrier, bind.index)
+                });
+            }
+            Event::Delivered { body: Body::DeliverSm(deliver), bind, .. } => {
+                let about = message_of(deliver.destination.addr.as_bytes());
+                let id = receipt_id(deliver);
+                return self
+                    .story
+                    .tell(self.now, about, || format!("heard: receipt {id:?} on {bind:?}"));
+            }
+            other => {
+                let text = format!("{other:?}");
+                let name = text.split([' ', '{']).next().unwrap_or_default().to_owned();
+                self.coverage.count(format!("event {name}"));
+                text
+            }
+        };
+        self.story.tell(self.now, None, || what);
+    }
+
+    // What breaks.
+
+    fn heal_disk(&mut self) {
+        if self.disk_well_at.is_some_and(|at| at <= self.now) {
+            self.disk_well_at = None;
+            self.disk.set_chances(Chances::default());
+            self.disk.set_capacity(None);
+        }
+    }
+
+    fn strike(&mut self, fault: Fault) -> Kept {
+        let text = format!("{fault:?}");
+        let name = text.split([' ', '{']).next().unwrap_or_default().to_owned();
+        self.coverage.count(format!("fault {name}"));
+        self.story.tell(self.now, None, || format!("fault: {text}"));
+        match fault {
+            Fault::Cut { carrier } => {
+                for connection in self.carriers[carrier].connections().collect::<Vec<_>>() {
+                    self.net.cut(self.now, connection);
+                }
+            }
+            Fault::BlackHole { carrier, lasts } => self.net.stall(carrier, self.now + lasts),
+            Fault::Unbind { carrier } => {
+                let links = self.process.iter_mut().flat_map(|process| &mut process.links);
+                for link in links.filter(|link| link.carrier == carrier) {
+                    link.unbind(self.now, &mut self.net);
+                }
+            }
+            Fault::SlowDisk { sync, lasts } => self.slow_until = (self.now + lasts, sync),
+            Fault::FailingDisk { lasts } => {
+                self.disk.set_chances(Chances {
+                    short_writes: 200,
+                    failed_writes: 200,
+                    failed_syncs: 300,
+                    failed_names: 100,
+                });
+                self.disk_well_at = Some(self.now + lasts);
+            }
+            Fault::FullDisk { lasts } => {
+                let octets: usize = self.disk.contents().values().map(Vec::len).sum();
+                self.disk.set_capacity(Some(octets as u64 + self.draws.below(2_000)));
+                self.disk_well_at = Some(self.now + lasts);
+            }
+            Fault::Kill => {
+                self.compare_replay()?;
+                self.disk = self.disk.kill();
+                self.die(false);
+            }
+            Fault::PowerLoss => {
+                self.disk = self.disk.restart(self.draws.next());
+                let is_silent = self.draws.per_mille(500);
+                self.die(is_silent);
+            }
+            Fault::CrashAtOperation { n } => self.disk.crash_at(n),
+        }
+        Ok(())
+    }
+
+    /// Whether a replay of the journal finds what the dispatcher holds, once all of that is on the
+    /// disk.
+    pub(super) fn compare_replay(&mut self) -> Kept {
+        let Some(process) = self.process.as_ref().filter(|process| process.is_synced()) else {
+            return Ok(());
+        };
+        self.coverage.count("live state compared with a replay".into());
+        let config = self.plan.dispatch.clone();
+        let mut dispatch = hikyaku::dispatch::Dispatch::new(config, self.plan.routes(), 0);
+        for (position, octets) in process.reader.follow(process.reader.first()).flatten() {
+            dispatch.replay(position, &Record::decode(&octets).unwrap());
+        }
+        if dispatch.state_hash() != process.dispatch.state_hash() {
+            return broken(None, "a replay of the journal finds another state than the live one");
+        }
+        Ok(())
+    }
+
+    // The clients.
+
+    fn ask(&mut self) {
+        for about in 0..self.clients.len() {
+            match self.clients[about].next {
+                Next::Ask(at) if at <= self.now => self.submit(about),
+                Next::Await { until } if until <= self.now => {
+                    self.tickets
+                        .retain(|_, (asked, what)| *asked != about || *what != Asked::Accept);
+                    self.lost_answer(about);
+                }
+                _ => {}
+            }
+        }
+        let due: Vec<_> = self.cancels.extract_if(.., |(at, _)| *at <= self.now).collect();
+        for (_, id) in due {
+            let about = self.truth.by_id[&id];
+            let ticket = self.ticket(about, Asked::Cancel);
+            if let Some(process) = &mut self.process {
+                let by_operator = self.draws.per_mille(300);
+                process.inbox.push_back(Event::Cancel { ticket, id, by_operator });
+            }
+        }
+    }
+
+    fn submit(&mut self, about: usize) {
+        let wait = self.draws.millis(500, 3_000);
+        self.clients[about].tries += 1;
+        if self.process.is_none() {
+            self.clients[about].next = Next::Ask(self.now + wait);
+            return;
+        }
+        let submission = self.submission(about);
+        self.truth.by_id.insert(submission.id, about);
+        let ticket = self.ticket(about, Asked::Accept);
+        let least = self.draws.pick(&[1, 200]);
+        let patience = self.draws.millis(least, least * 50);
+        self.clients[about].next = Next::Await { until: self.now + patience };
+        let submission = Box::new(submission);
+        if let Some(process) = &mut self.process {
+            process.inbox.push_back(Event::Accept { ticket, submission });
+        }
+    }
+
+    /// What a door makes of a request.
+    fn submission(&mut self, about: usize) -> Submission {
+        let id = self.ids.next(self.now);
+        let request = &self.clients[about].request;
+        let key = format!("key{}", request.key);
+        let from = format!("{SENDER}{about:08}");
+        let query = Query {
+            to: &request.to,
+            class: request.class,
+            key: &key,
+            sender: Some(&from),
+            tags: &[],
+            route: None,
+        };
+        let explanation = self.routes.explain(&query, Seed::of(id));
+        let first = self.routes.carrier_id(&explanation.carriers[0]).unwrap();
+        let carrier = self.routes.carrier(first).unwrap();
+        let content = Content::Text(request.text.as_str().into());
+        let plan = hikyaku::route::plan(&content, EncodingChoice::Auto, 10, carrier).unwrap();
+        let route = explanation.route.unwrap();
+        let send_at = request.send_after.map(|after| START + request.at + after);
+        let later = send_at.filter(|at| request.lives_from_send_at && *at > self.now);
+        let lives_from = later.unwrap_or(self.now);
+        let mut digest = [0; 16];
+        digest[..8].copy_from_slice(&(about as u64).to_be_bytes());
+        Submission {
+            id,
+            accepted_at: self.now,
+            key: key.as_str().into(),
+            to: request.to.as_str().into(),
+            from: Some(from.as_str().into()),
+            content,
+            class: request.class,
+            client_ref: None,
+            campaign: None,
+            tags: Vec::new(),
+            send_at,
+            expires_at: lives_from + request.ttl,
+            encoding: EncodingChoice::Auto,
+            max_segments: 10,
+            receipts: request.receipts,
+            callback_url: None,
+            idempotency: request
+                .is_idempotent
+                .then_some(Idempotency { key: digest, fingerprint: [1; 16] }),
+            plan: hikyaku::route::summary(&route, &plan),
+        }
+    }
+
+    fn ticket(&mut self, about: usize, asked: Asked) -> Ticket {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        self.tickets.insert(ticket, (about, asked));
+        ticket
+    }
+
+    /// No answer came: only who has an idempotency key asks again.
+    fn lost_answer(&mut self, about: usize) {
+        let least = self.draws.pick(&[0, 100]);
+        let wait = self.draws.millis(least, 10 + least * 30);
+        let client = &mut self.clients[about];
+        client.next =
+            if client.request.is_idempotent { Next::Ask(self.now + wait) } else { Next::Rest };
+        self.coverage.count_if(client.request.is_idempotent, "client asks again");
+    }
+
+    fn reply(&mut self, ticket: Ticket, reply: &Reply) -> Kept {
+        let text = format!("{reply:?}");
+        let name = text.split([' ', '{']).next().unwrap_or_default().to_owned();
+        self.coverage.count(format!("reply {name}"));
+        let Some((about, asked)) = self.tickets.remove(&ticket) else { return Ok(()) };
+        self.story.tell(self.now, Some(about), || format!("told: {text}"));
+        self.truth.replied(about, reply)?;
+        if asked == Asked::Cancel {
+            return Ok(());
+        }
+        let wait = self.draws.millis(500, 5_000);
+        let client = &mut self.clients[about];
+        client.next = match reply {
+            Reply::Accepted { id, .. } | Reply::Replayed { id } => {
+                if let Some(after) = client.request.cancel_after.take() {
+                    self.cancels.push((self.now + after, *id));
+                }
+                // Some ask again although they were told.
+                let again = client.request.is_idempotent && self.draws.per_mille(50);
+                if again { Next::Ask(self.now + wait) } else { Next::Rest }
+            }
+            Reply::IdempotencyKeyReused => {
+                return broken(Some(about), "told that its own key was another's");
+            }
+            _ if client.tries > 20 => Next::Rest,
+            _ => Next::Ask(self.now + wait),
+        };
+        Ok(())
+    }
+}
+
+/// A record in a line.
+fn short(record: &Record) -> String {
+    let text = match record {
+        Record::Accepted(submission) => format!(
+            "Accepted {} to {} segments {} expires {:?}",
+            submission.class, submission.to, submission.plan.segments, submission.expires_at
+        ),
+        Record::Carried(_) => "Carried".into(),
+        Record::CarriedFinished { .. } => "CarriedFinished".into(),
+        Record::CarriedIdempotency { .. } => "CarriedIdempotency".into(),
+        other => format!("{other:?}"),
+    };
+    text.chars().take(400).collect()
+}
