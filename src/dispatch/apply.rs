@@ -305,6 +305,7 @@ impl Book {
         let present = sent.present;
         for segment in sent.attempt_mut(present).into_iter().flat_map(Attempt::segments_mut) {
             if matches!(segment.standing, Standing::Refused | Standing::Unknown) {
+                segment.is_doubtful |= segment.standing == Standing::Unknown;
                 segment.standing = Standing::ToSend;
             }
         }
@@ -455,7 +456,8 @@ fn restore_segment(live: &mut Live, carrier: CarrierId, carried: &CarriedSegment
     }
     let attempt = sent.attempt_mut(number);
     if let Some(segment) = attempt.and_then(|attempt| attempt.segment_mut(segment)) {
-        segment.standing = Standing::from_number(carried.standing);
+        segment.standing = Standing::from_number(carried.standing & !CarriedSegment::DOUBTFUL);
+        segment.is_doubtful = carried.standing & CarriedSegment::DOUBTFUL != 0;
         segment.refusal = carried.status.map(|status| (status, None));
         segment.id = carried.carrier_message_id.clone();
     }

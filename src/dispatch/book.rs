@@ -176,7 +176,7 @@ fn carried_segments(
             reference: attempt.reference,
             carrier: name(attempt.carrier),
             carrier_message_id: it.id.clone(),
-            standing: it.standing as u8,
+            standing: it.standing as u8 | if it.is_doubtful { CarriedSegment::DOUBTFUL } else { 0 },
             status: it.refusal.map(|(status, _)| status),
         }));
     }

@@ -55,7 +55,7 @@ fn digest_attempt(attempt: &Attempt, carrier: &str, hasher: &mut DefaultHasher) 
     attempt.failure.as_deref().map(|failure| (&failure.state, &failure.error)).hash(hasher);
     for (number, segment) in attempt.numbered() {
         let refusal = segment.refusal.map(|(status, reason)| (status.0, reason));
-        (number, segment.standing, refusal, &segment.id).hash(hasher);
+        (number, segment.standing, segment.is_doubtful, refusal, &segment.id).hash(hasher);
     }
 }
 

@@ -283,8 +283,19 @@ pub(super) struct Segment {
     pub(super) standing: Standing,
     /// What it was refused with, and the `delivery_failure_reason` beside that.
     pub(super) refusal: Option<(CommandStatus, Option<u8>)>,
+    /// Whether it is, or was, to be sent again although nobody knows whether the carrier has it.
+    pub(super) is_doubtful: bool,
     /// The carrier's id for it; empty when none is known.
     pub(super) id: Box<str>,
+}
+
+impl Segment {
+    /// Whether an earlier try without an answer may be what the carrier has of it.
+    pub(super) const fn is_in_doubt(&self) -> bool {
+        let is_open =
+            matches!(self.standing, Standing::ToSend | Standing::Sending | Standing::Refused);
+        self.is_doubtful && is_open
+    }
 }
 
 /// How a segment stands; the numbers are those of [`crate::message::CarriedSegment::standing`].
@@ -389,19 +400,30 @@ impl Attempt {
 
     /// Whether the carrier may hold all of it, and the handset may get what is not there yet.
     pub(super) fn may_arrive(&self) -> bool {
-        let may = |standing| {
+        let may = |segment: &Segment| {
+            let standing = segment.standing;
             matches!(standing, Standing::Taken | Standing::Unknown | Standing::Delivered)
+                || segment.is_in_doubt()
         };
         let segments = self.segments();
-        segments.iter().all(|segment| may(segment.standing))
+        segments.iter().all(may)
             && segments.iter().any(|segment| segment.standing != Standing::Delivered)
     }
 
     /// Whether a receipt for any of it may still come.
     pub(super) fn is_awaited(&self) -> bool {
-        let awaited =
-            |standing| matches!(standing, Standing::Sending | Standing::Taken | Standing::Unknown);
-        self.segments().iter().any(|segment| awaited(segment.standing))
+        let awaited = |segment: &Segment| {
+            let standing = segment.standing;
+            matches!(standing, Standing::Sending | Standing::Taken | Standing::Unknown)
+                || segment.is_in_doubt()
+        };
+        self.segments().iter().any(awaited)
+    }
+
+    /// Whether it is unknown of any of it whether the carrier has it.
+    pub(super) fn lacks_answers(&self) -> bool {
+        let lacks = |it: &Segment| it.standing == Standing::Unknown || it.is_in_doubt();
+        self.segments().iter().any(lacks)
     }
 
     /// Whether the carrier may hold any of it, or the handset has some.

@@ -341,6 +341,7 @@ impl Dispatch {
             tries: sent.map_or(0, |sent| sent.tries),
             throttles: throttles.saturating_add(u16::from(is_throttle)),
             unknowns: live.unknowns(),
+            in_doubt: live.present().is_some_and(Attempt::may_arrive),
             expires_at: live.expires_at,
         };
         let next = self.routes.decide(now, &progress, outcome, |carrier| self.standing(carrier));

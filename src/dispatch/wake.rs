@@ -95,7 +95,7 @@ impl Dispatch {
     fn give_up(&mut self, now: Time, slot: Slot) {
         let present = self.book.table[slot].present();
         let reason = match present {
-            Some(attempt) if attempt.has(Standing::Unknown) => Reason::NoAnswer,
+            Some(attempt) if attempt.lacks_answers() => Reason::NoAnswer,
             _ => Reason::NoReceipt,
         };
         self.finish(now, slot, State::Unknown, Some(reason));

@@ -395,10 +395,16 @@ pub struct CarriedSegment {
     pub carrier: Box<str>,
     /// The carrier's id for it; empty when none is known.
     pub carrier_message_id: Box<str>,
-    /// 0 to send, 1 being sent, 2 taken, 3 refused, 4 unknown, 5 delivered, 6 failed by receipt.
+    /// 0 to send, 1 being sent, 2 taken, 3 refused, 4 unknown, 5 delivered, 6 failed by receipt;
+    /// [`Self::DOUBTFUL`] is added when it was sent before and nobody answered.
     pub standing: u8,
     /// What it was refused with.
     pub status: Option<CommandStatus>,
+}
+
+impl CarriedSegment {
+    /// Added to the standing of a segment that the carrier may have from an earlier try.
+    pub const DOUBTFUL: u8 = 0x80;
 }
 
 /// Why octets are not a record.

@@ -40,6 +40,8 @@ pub struct Progress<'a> {
     pub throttles: u16,
     /// How many attempts before this one were left behind without a certain end.
     pub unknowns: u16,
+    /// Whether the present carrier may have all of it from a try that had no answer.
+    pub in_doubt: bool,
     /// When it must not be sent any more.
     pub expires_at: Time,
 }
@@ -217,8 +219,7 @@ impl<F: Fn(CarrierId) -> Standing> Case<'_, F> {
     }
 
     fn unanswered(&self) -> Next {
-        let risks = self.rules.unknown == UnknownPolicy::Fallback;
-        let rule = (risks && self.may_leave_behind()).then_some(Rule::NoAnswer);
+        let rule = self.may_risk().then_some(Rule::NoAnswer);
         if let Some(next) = self.onward(rule, Reason::NoAnswer) {
             return next;
         }
@@ -244,7 +245,7 @@ impl<F: Fn(CarrierId) -> Standing> Case<'_, F> {
         onward.unwrap_or_else(|| self.end(rules::end_of(state), reason))
     }
 
-    /// The message never left us, so it may come back to this carrier: it counts as not tried.
+    /// What waits in a lane may come back to this carrier: it counts as not tried.
     fn no_bind(&self) -> Next {
         let present = self.progress.carrier;
         let Some(choice) = self.choose(|carrier| self.progress.past.contains(&carrier)) else {
@@ -258,12 +259,16 @@ impl<F: Fn(CarrierId) -> Standing> Case<'_, F> {
         if choice.carrier == present || (choice.until.is_none() && !up) {
             return Next::Wait { until: choice.until };
         }
+        let in_doubt = self.progress.in_doubt;
+        if in_doubt && !self.may_risk() {
+            return Next::Wait { until: None };
+        }
         let limit = self.rules.no_bind.unwrap_or_default();
         Next::Fallback {
             choice,
             rule: Rule::NoBind { limit },
             reason: Reason::CarrierDown,
-            uncertain: false,
+            uncertain: in_doubt,
             cancel: false,
         }
     }
@@ -276,7 +281,11 @@ impl<F: Fn(CarrierId) -> Standing> Case<'_, F> {
         }
         let Progress { carrier, past, .. } = self.progress;
         let choice = self.choose(|other| other == *carrier || past.contains(&other))?;
-        let uncertain = matches!(rule, Rule::NoAnswer | Rule::NoDelivered { .. });
+        let is_risk = matches!(rule, Rule::NoAnswer | Rule::NoDelivered { .. });
+        if self.progress.in_doubt && !is_risk && !self.may_risk() {
+            return None;
+        }
+        let uncertain = is_risk || self.progress.in_doubt;
         let taken = matches!(rule, Rule::NoDelivered { .. });
         let cancel = taken && self.carrier.is_some_and(|carrier| carrier.config.cancel_sm);
         Some(Next::Fallback { choice, rule, reason, uncertain, cancel })
@@ -287,12 +296,17 @@ impl<F: Fn(CarrierId) -> Standing> Case<'_, F> {
         self.route?.choose(self.now, class, seed, tried, self.standing)
     }
 
-    /// The end, unless a carrier that was left behind may still deliver.
+    /// The end, unless a carrier that was left behind, or an earlier try, may still deliver.
     const fn end(&self, state: State, reason: Reason) -> Next {
-        match self.progress.unknowns {
-            0 => Next::End { state, reason },
+        match (self.progress.unknowns, self.progress.in_doubt) {
+            (0, false) => Next::End { state, reason },
             _ => Next::Hold { reason },
         }
+    }
+
+    /// Whether the class would rather have two copies than none, and may have one more.
+    fn may_risk(&self) -> bool {
+        self.rules.unknown == UnknownPolicy::Fallback && self.may_leave_behind()
     }
 
     const fn may_leave_behind(&self) -> bool {

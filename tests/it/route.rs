@@ -663,6 +663,7 @@ mod deciding {
         tries: u16,
         throttles: u16,
         unknowns: u16,
+        in_doubt: bool,
         left: Duration,
     }
 
@@ -677,6 +678,7 @@ mod deciding {
             tries: 1,
             throttles: 0,
             unknowns: 0,
+            in_doubt: false,
             left: Duration::from_secs(600),
         }
     }
@@ -697,6 +699,7 @@ mod deciding {
                 tries: self.tries,
                 throttles: self.throttles,
                 unknowns: self.unknowns,
+                in_doubt: self.in_doubt,
                 expires_at: NOW + self.left,
             };
             let standing = |id| {
@@ -725,6 +728,27 @@ mod deciding {
 
     fn gone_to(name: &str, rule: &str) -> (String, String) {
         (name.to_owned(), rule.to_owned())
+    }
+
+    #[test]
+    fn what_a_carrier_may_have_of_an_earlier_try_is_a_doubt_like_any_other() {
+        for class in [Class::Otp, Class::Transactional] {
+            let mut scene = Scene { class, ..scene(CHAIN) };
+            (scene.in_doubt, scene.tries) = (true, 100);
+            let next = scene.refused(CommandStatus::ESME_RSYSERR);
+            match class {
+                Class::Otp => assert!(matches!(next, Next::Fallback { uncertain: true, .. })),
+                _ => assert!(matches!(next, Next::Hold { .. }), "{next:?}"),
+            }
+            scene.down = vec!["a"];
+            let next = scene.after(Outcome::NoBind);
+            match class {
+                Class::Otp => assert!(matches!(next, Next::Fallback { uncertain: true, .. })),
+                _ => assert_eq!(next, Next::Wait { until: None }),
+            }
+            scene.unknowns = 1;
+            assert_eq!(scene.after(Outcome::NoBind), Next::Wait { until: None });
+        }
     }
 
     #[test]

@@ -183,7 +183,10 @@ impl Case<'_> {
             let may_arrive = from.had_all(self.about, *at) && !self.is_recalled(*at);
             uncertain += u16::from(*is_uncertain && may_arrive);
             left.insert(from.number());
-            self.is_licensed(from, *at, rule)?;
+            let risks = *is_uncertain && self.rules().unknown == UnknownPolicy::Fallback;
+            if !risks {
+                self.is_licensed(from, *at, rule)?;
+            }
             if from.number() == self.carrier(to).number() {
                 return self.broken("falls back to the carrier that it leaves");
             }

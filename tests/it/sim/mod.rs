@@ -9,6 +9,28 @@
 //! by what the dispatcher says of itself.
 //!
 //! `HIKYAKU_SEEDS=100000` runs more seeds than usual, `HIKYAKU_SEED=7` one of them with its story.
+//!
+//! # Planted faults
+//!
+//! Each was put into the dispatcher once, alone, to see whether the simulation finds it: after how
+//! many seeds it does, and by which promise.
+//!
+//! | fault | seeds | promise |
+//! |---|---|---|
+//! | a `deliver_sm` is answered before its record is durable | 1 | answered before it is durable |
+//! | a client is told accepted before the record is durable | 1 | told before it is durable |
+//! | a segment leaves before its record is durable | 1 | leaves without a durable record |
+//! | a receipt that comes before its answer is lost | 1 | ends unknown, a carrier said delivered |
+//! | a number is given the same reference again | 1 | reference used for the same number |
+//! | idempotency keys are forgotten | 1 | accepted twice for one key |
+//! | what was lost with a link counts as never sent | 2 | goes to a carrier again, which has it |
+//! | the rate lets segments through 60 ms early | 4 | more segments in a second than allowed |
+//! | a restart forgets what was on its way | 9 | never ends |
+//! | a message that expires waiting for the rate leaves | 29 | leaves after its time to live |
+//! | the journal is trimmed past messages that wait | 48 | a replay finds another state |
+//!
+//! Leaving out that a carrier may have what is sent to it again (`resend_unknown`) takes 99 seeds:
+//! it was no plant, and is how that fault was found.
 
 mod carrier;
 mod checks;

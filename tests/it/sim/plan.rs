@@ -168,7 +168,7 @@ impl CarrierPlan {
         Self {
             name,
             rate,
-            resend_unknown: draws.per_mille(0),
+            resend_unknown: draws.per_mille(300),
             model,
             manners,
             binds: binds.to_vec(),
