@@ -11,7 +11,6 @@ use crate::message::State;
 use crate::message::UnansweredCause;
 use crate::pdu::Body;
 use crate::pdu::CommandStatus;
-use crate::pdu::Pdu;
 use crate::pdu::Tag;
 use crate::receipt::ReceiptState;
 use crate::route::CarrierId;
@@ -531,7 +530,12 @@ fn failure_reason(body: &Body) -> Option<u8> {
 
 /// The id that the carrier gave a segment; empty when it gave none or refused.
 fn message_id(status: CommandStatus, body: &Body) -> Box<str> {
-    let pdu = Pdu::response(0, status, body.clone());
-    let id = pdu.message_id().map(|id| String::from_utf8_lossy(id.trim_ascii()));
+    // Beside an error the body means nothing (SMPP 5.0 §3.2.1.3).
+    let id = match body {
+        Body::SubmitSmResp(answer) if status == CommandStatus::ESME_ROK => &answer.message_id,
+        Body::DataSmResp(answer) if status == CommandStatus::ESME_ROK => &answer.message_id,
+        _ => &None,
+    };
+    let id = id.as_ref().map(|id| String::from_utf8_lossy(id.as_bytes().trim_ascii()));
     id.unwrap_or_default().into()
 }

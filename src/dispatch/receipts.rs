@@ -89,9 +89,15 @@ impl Dispatch {
         let (Some(carrier), Some(delivery)) = (carrier, Delivery::of(body)) else {
             return self.refuse_delivery(bind, sequence_number, CommandStatus::ESME_RX_P_APPN);
         };
-        match read(&delivery.fields, &self.receipt_form(carrier)) {
+        let config = self.routes.carrier(carrier).map(|carrier| carrier.config.clone());
+        let usual = ReceiptOptions::default();
+        let form = config.as_ref().map_or(&usual, |config| &config.receipts.form);
+        match read(&delivery.fields, form) {
             Reading::NotReceipt => self.on_inbound(now, carrier, &delivery),
-            Reading::Receipt(receipt) => self.on_receipt(now, carrier, &receipt, &delivery),
+            Reading::Receipt(receipt) => {
+                let reason = receipt.reason(form);
+                self.on_receipt(now, carrier, &receipt, reason, &delivery);
+            }
             Reading::Unparsed(raw) => self.on_unreadable(now, carrier, raw, &delivery),
         }
         self.gate.hold(Held::Acknowledge(bind, sequence_number));
@@ -99,11 +105,6 @@ impl Dispatch {
 
     fn refuse_delivery(&mut self, bind: BindId, sequence_number: u32, status: CommandStatus) {
         self.gate.let_out(Effect::Acknowledge { bind, sequence_number, status });
-    }
-
-    fn receipt_form(&self, carrier: CarrierId) -> ReceiptOptions {
-        let carrier = self.routes.carrier(carrier);
-        carrier.map(|carrier| carrier.config.receipts.form.clone()).unwrap_or_default()
     }
 
     pub(super) fn id_mode(&self, carrier: CarrierId) -> IdMode {
@@ -116,12 +117,12 @@ impl Dispatch {
         now: Time,
         carrier: CarrierId,
         receipt: &Receipt,
+        reason: Option<Reason>,
         delivery: &Delivery<'_>,
     ) {
         let record = receipt.to_record(&delivery.source);
         let numbers = [&*delivery.source, &*delivery.destination];
         if let Some(target) = self.locate(carrier, &record, numbers) {
-            let reason = receipt.reason(&self.receipt_form(carrier));
             return self.take_receipt(now, target, record, reason);
         }
         let name = self.routes.carrier_name(carrier);
