@@ -52,7 +52,7 @@ impl Dispatch {
         if let Some(entry) = &submission.idempotency {
             let earlier = self.book.requests.find(now, &entry.key);
             if let Some(earlier) = earlier {
-                return Some(if earlier.fingerprint != entry.fingerprint {
+                return Some(if earlier.entry.fingerprint != entry.fingerprint {
                     Reply::IdempotencyKeyReused
                 } else if self.gate.is_durable(earlier.position) {
                     Reply::Replayed { id: earlier.id }

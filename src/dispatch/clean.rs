@@ -152,7 +152,7 @@ impl Dispatch {
     /// The first position that something points to.
     fn needed(&self) -> Position {
         let message = self.book.ages.head().map(|slot| self.book.table[slot].position);
-        let request = self.book.requests.oldest().map(|(_, request)| request.position);
+        let request = self.book.requests.oldest().map(|request| request.position);
         let end = self.cleaner.end;
         message.unwrap_or(end).min(request.unwrap_or(end)).min(end)
     }
@@ -164,12 +164,12 @@ impl Dispatch {
         for _ in 0..AT_ONCE {
             let message = next.map(|slot| self.book.table[slot].position);
             let request = self.book.requests.oldest();
-            let request = request.filter(|(_, it)| message.is_none_or(|at| it.position <= at));
-            if let Some((entry, request)) = request {
+            let request = request.filter(|it| message.is_none_or(|at| it.position <= at));
+            if let Some(request) = request {
                 if !self.gate.is_durable(request.position) {
                     return;
                 }
-                let (id, until) = (request.id, request.until);
+                let (entry, id, until) = (request.entry, request.id, request.until);
                 self.record(Record::CarriedIdempotency { entry, id, until });
                 continue;
             }

@@ -28,7 +28,7 @@ pub struct Config {
     pub otp_reserve: u8,
     /// How long an `Idempotency-Key` is remembered.
     pub idempotency_ttl: Span,
-    /// The most idempotency keys; more are refused with `queue_full`.
+    /// The most idempotency keys, of about 80 octets each; more are refused with `queue_full`.
     pub idempotency_limit: u64,
     /// How long a receipt that fits no message waits for its `submit_sm_resp`.
     pub orphan_hold: Span,
@@ -82,7 +82,7 @@ impl Default for Config {
             weights: WeightsConfig::default(),
             otp_reserve: 50,
             idempotency_ttl: Span::secs(24 * 3_600),
-            idempotency_limit: 1_000_000,
+            idempotency_limit: 10_000_000,
             orphan_hold: Span::secs(60),
             orphan_limit: 100_000,
             late_receipts: Span::secs(7 * 24 * 3_600),

@@ -19,8 +19,9 @@ impl Book {
         let held = self.table.slots().map(|slot| &self.table[slot]);
         let held = held.filter(|live| live.id().as_u128() != 0);
         let messages = held.map(|live| self.digest_of(routes, live));
-        let requests = self.requests.iter().map(|(key, request)| {
-            hash(&(key, request.fingerprint, request.id, request.until, request.position))
+        let requests = self.requests.iter().map(|request| {
+            let (key, fingerprint) = (request.entry.key, request.entry.fingerprint);
+            hash(&(key, fingerprint, request.id, request.until, request.position))
         });
         let orphans = self.orphans.iter().map(|(_, orphan)| {
             let receipt = &orphan.receipt;

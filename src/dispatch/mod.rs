@@ -42,6 +42,7 @@ mod event;
 mod gate;
 mod idempotency;
 mod inbound;
+mod index;
 mod lanes;
 mod ledger;
 mod list;

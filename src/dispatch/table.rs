@@ -3,10 +3,10 @@
 use std::ops::Index;
 use std::ops::IndexMut;
 
-use hashbrown::HashTable;
-
 use crate::message::MessageId;
 
+use super::index::Index as HashIndex;
+use super::index::spread;
 use super::live::Live;
 
 /// A place in the table, by its number.
@@ -39,31 +39,22 @@ impl From<Option<Slot>> for Link {
 
 /// All messages that are held, live and finished.
 ///
-/// Neither half ever copies what it holds when it grows by more than a small part of itself, so that no
-/// single call pays for millions: slots come in chunks, and the index is cut into parts.
-#[derive(Debug)]
+/// Slots come in chunks and the index in parts, so that no single call pays for growing by
+/// millions.
+#[derive(Debug, Default)]
 pub(super) struct Table {
     chunks: Vec<Vec<Live>>,
     vacant: Vec<Slot>,
-    index: Vec<HashTable<Slot>>,
+    index: HashIndex<Slot>,
     len: usize,
 }
 
 const CHUNK: usize = 1 << 12;
-const PARTS: usize = 1 << 8;
-
-impl Default for Table {
-    fn default() -> Self {
-        let index = std::iter::repeat_with(HashTable::new).take(PARTS).collect();
-        Self { chunks: Vec::new(), vacant: Vec::new(), index, len: 0 }
-    }
-}
 
 impl Table {
     /// The slot of a message.
     pub(super) fn find(&self, id: MessageId) -> Option<Slot> {
-        let hash = hash(id);
-        self.index.get(part(hash))?.find(hash, |slot| self[*slot].id() == id).copied()
+        self.index.find(hash(id), |slot| self[*slot].id() == id).copied()
     }
 
     /// Puts a message in, whose id is not there yet.
@@ -76,10 +67,8 @@ impl Table {
             }
             None => self.grow(live),
         };
-        let Self { chunks, index, .. } = self;
-        if let Some(part) = index.get_mut(part(hash(id))) {
-            part.insert_unique(hash(id), slot, |slot| hash(at(chunks, *slot).id()));
-        }
+        let chunks = &self.chunks;
+        self.index.insert(hash(id), slot, |slot| hash(at(chunks, *slot).id()));
         self.len += 1;
         slot
     }
@@ -87,10 +76,7 @@ impl Table {
     /// Takes a message out. Its slot may be another message's at once.
     pub(super) fn remove(&mut self, slot: Slot) {
         let hash = hash(self[slot].id());
-        let found =
-            self.index.get_mut(part(hash)).map(|part| part.find_entry(hash, |s| *s == slot));
-        if let Some(Ok(entry)) = found {
-            entry.remove();
+        if self.index.remove(hash, |other| *other == slot) {
             self.vacant.push(slot);
             self.len -= 1;
             self[slot].clear();
@@ -150,16 +136,10 @@ fn at(chunks: &[Vec<Live>], slot: Slot) -> &Live {
     &chunks[slot.index() / CHUNK][slot.index() % CHUNK]
 }
 
-/// The parts are told apart by the top bits, which a part's own table uses least.
-const fn part(hash: u64) -> usize {
-    (hash >> 40) as usize % PARTS
-}
-
 /// Ids are ours, so nobody can choose them to collide.
 fn hash(id: MessageId) -> u64 {
     let bits = id.as_u128();
     #[expect(clippy::cast_possible_truncation, reason = "the halves of 128 bits")]
     let folded = (bits as u64) ^ ((bits >> 64) as u64).rotate_left(32);
-    let mixed = (folded ^ (folded >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93);
-    (mixed ^ (mixed >> 32)).wrapping_mul(0xd6e8_feb8_6659_fd93) ^ (mixed >> 29)
+    spread(folded)
 }

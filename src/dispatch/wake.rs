@@ -50,6 +50,8 @@ impl Dispatch {
     fn decide_on_lane(&mut self, now: Time, slot: Slot) {
         let lane = self.book.table[slot].lane;
         match self.standing(lane) {
+            // All binds go down now; the next start decides.
+            _ if self.is_draining => self.watch_lane(slot, None),
             CarrierStanding::Up => self.watch_lane(slot, None),
             CarrierStanding::Down { .. } => self.decide(now, slot, &Outcome::NoBind),
             CarrierStanding::Off => self.decide(now, slot, &Outcome::Withdrawn),
