@@ -272,6 +272,7 @@ impl Client {
             let last = (first + self.batch).min(self.total);
             let request = self.request(first, last).map_err(|error| error.to_string())?;
             let started = Instant::now();
+            self.connection.ready().await.map_err(|error| error.to_string())?;
             let answer = self.connection.send_request(request).await;
             let answer = answer.map_err(|error| error.to_string())?;
             let status = answer.status();
@@ -375,6 +376,7 @@ async fn until_finished(probe: &mut SendRequest<Full<Bytes>>, count: u64) -> Res
 /// The sum over all series of a metric.
 async fn metric(probe: &mut SendRequest<Full<Bytes>>, name: &str) -> Result<u64, Failure> {
     let request = Request::get("/metrics").header("host", "bench").body(Full::default())?;
+    probe.ready().await?;
     let answer = probe.send_request(request).await?;
     let text = answer.into_body().collect().await?.to_bytes();
     let text = String::from_utf8_lossy(&text);

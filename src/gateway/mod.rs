@@ -271,6 +271,7 @@ impl Gateway {
             handed: VecDeque::new(),
             retired: Vec::new(),
             looked_at: clock.now(),
+            is_looked_at: true,
             quiet: None,
             scratch: Vec::new(),
         };

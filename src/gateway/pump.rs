@@ -99,6 +99,8 @@ pub(super) struct Pump {
     pub(super) handed: VecDeque<(Position, Time)>,
     pub(super) retired: Vec<Handle>,
     pub(super) looked_at: Time,
+    /// Whether nothing has happened since.
+    pub(super) is_looked_at: bool,
     pub(super) quiet: Option<oneshot::Sender<()>>,
     pub(super) scratch: Vec<u8>,
 }
@@ -123,7 +125,8 @@ impl Pump {
         let mut events = Vec::with_capacity(TURN);
         let mut open = true;
         while open {
-            let wake = self.dispatch.poll_timeout();
+            let look = (!self.is_looked_at).then(|| self.looked_at + SNAPSHOT_EVERY);
+            let wake = self.dispatch.poll_timeout().into_iter().chain(look).min();
             let clock = self.clock;
             let timer = async {
                 match wake {
@@ -148,6 +151,7 @@ impl Pump {
     /// One turn: what waits goes in, what follows goes out.
     fn turn(&mut self, events: &mut Vec<Event>) -> Result<(), PumpError> {
         let now = self.clock.now();
+        self.is_looked_at &= events.is_empty();
         self.hear_store(now);
         for mut event in events.drain(..) {
             if let Event::Lost { bind, unsent } = &mut event {
@@ -161,7 +165,7 @@ impl Pump {
         self.commit(now)?;
         self.act()?;
         if now.since(self.looked_at) >= SNAPSHOT_EVERY {
-            self.looked_at = now;
+            (self.looked_at, self.is_looked_at) = (now, true);
             self.snapshot.send_replace(self.dispatch.snapshot(now));
         }
         self.say_when_quiet(now);

@@ -203,8 +203,14 @@ impl Shared {
             None => Some(action),
         };
         if let Some(Action::Deliver { body, .. }) = refused {
-            self.model().undelivered(body);
+            self.undelivered(body);
         }
+    }
+
+    /// Lets a receipt wait again, and the carrier's clock look at it again.
+    fn undelivered(&self, body: Body) {
+        self.model().undelivered(body);
+        self.wake.notify_one();
     }
 
     /// Does what is due, and says when to come again.
@@ -389,7 +395,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.session.respond(now, sequence_number, status, body);
             }
             Action::Deliver { body, .. } if self.held.len() < MAX_HELD => self.held.push_back(body),
-            Action::Deliver { body, .. } => self.shared.model().undelivered(body),
+            Action::Deliver { body, .. } => self.shared.undelivered(body),
             Action::Cut { .. } => return Going::Over,
             Action::Unbind { .. } => self.session.unbind(now),
             Action::Garbage { octets, .. } => self.output.extend_from_slice(&octets),
