@@ -39,8 +39,9 @@ pub(super) fn write(
     thread::Builder::new().name("journal".into()).spawn(move || {
         let writer = journal::run(writer, &batches, |outcome| match outcome {
             Ok(end) => {
-                store.send_modify(|store| *store = Store { end, failed: false });
+                // Readers first: who hears of an accepted message may ask for it at once.
                 durable.send_replace(end);
+                store.send_modify(|store| *store = Store { end, failed: false });
             }
             Err(failure) => {
                 if !store.borrow().failed {
