@@ -52,6 +52,7 @@ impl Run {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let config = read(&self.config)?;
         let logs = ops::start_logs(&config.log)?;
+        ops::log_panics();
         runtime()?.block_on(self.serve(config, logs))
     }
 

@@ -154,6 +154,7 @@ impl Shared {
             store: behind.store,
             snapshot: behind.snapshot,
             reader: behind.reader,
+            applied: behind.archive.applied(),
             draining: self.draining.clone(),
             live_limit: config.dispatch.live_limit,
         };
@@ -262,6 +263,7 @@ impl Gateway {
             appender: core.appender,
             batches: lines.batches,
             chores: lines.chores,
+            waiting: VecDeque::new(),
             links: links.handles(),
             replies: shared.replies.clone(),
             metrics: shared.metrics.clone(),

@@ -90,6 +90,8 @@ pub(super) struct Pump {
     pub(super) appender: Appender,
     pub(super) batches: threads::Sender<Batch>,
     pub(super) chores: threads::SyncSender<Chore>,
+    /// What the housekeeper had no room for yet.
+    pub(super) waiting: VecDeque<Chore>,
     pub(super) links: HashMap<BindId, Handle>,
     pub(super) replies: Replies,
     pub(super) metrics: Arc<Metrics>,
@@ -268,24 +270,29 @@ impl Pump {
                         link.acknowledge(sequence_number, status);
                     }
                 }
-                Effect::Fetch { id, position } => self.chore(Chore::Fetch { id, position })?,
-                Effect::Trim { before } => self.chore(Chore::Trim { before })?,
+                Effect::Fetch { id, position } => {
+                    self.waiting.push_back(Chore::Fetch { id, position });
+                }
+                Effect::Trim { before } => self.waiting.push_back(Chore::Trim { before }),
                 Effect::Notice(notice) => self.tell(notice),
             }
         }
-        Ok(())
+        self.hand_on_chores()
     }
 
-    fn chore(&self, chore: Chore) -> Result<(), PumpError> {
-        match self.chores.try_send(chore) {
-            Err(threads::TrySendError::Disconnected(_)) => Err(PumpError::KeeperGone),
-            Err(threads::TrySendError::Full(chore)) => {
-                // The housekeeper only reads from the page cache and is never far behind.
-                tracing::warn!("the journal's housekeeper is behind");
-                self.chores.send(chore).map_err(|_| PumpError::KeeperGone)
+    /// Never waits for room: the housekeeper may itself wait for room among our events.
+    fn hand_on_chores(&mut self) -> Result<(), PumpError> {
+        while let Some(chore) = self.waiting.pop_front() {
+            match self.chores.try_send(chore) {
+                Ok(()) => {}
+                Err(threads::TrySendError::Full(chore)) => {
+                    self.waiting.push_front(chore);
+                    break;
+                }
+                Err(threads::TrySendError::Disconnected(_)) => return Err(PumpError::KeeperGone),
             }
-            Ok(()) => Ok(()),
         }
+        Ok(())
     }
 
     fn tell(&self, notice: Notice) {

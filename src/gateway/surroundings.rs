@@ -15,6 +15,7 @@ use crate::gateway::pump::Store;
 use crate::journal::Reader;
 use crate::link::BindState;
 use crate::link::Board;
+use crate::message::Position;
 use crate::notify::Notify;
 use crate::ops::Metrics;
 use crate::ops::QueueSample;
@@ -28,6 +29,7 @@ pub(super) struct Surroundings {
     pub(super) store: watch::Receiver<Store>,
     pub(super) snapshot: watch::Receiver<Snapshot>,
     pub(super) reader: Reader,
+    pub(super) applied: watch::Receiver<Position>,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) live_limit: u64,
 }
@@ -69,6 +71,11 @@ impl backend::Surroundings for Surroundings {
 }
 
 impl Surroundings {
+    /// How far the archive is behind what is durable.
+    fn behind(&self) -> u64 {
+        self.store.borrow().end.0.saturating_sub(self.applied.borrow().0)
+    }
+
     fn sample(&self) -> Sample {
         let binds = self
             .board
@@ -81,6 +88,7 @@ impl Surroundings {
             binds,
             live_messages: snapshot.live as u64,
             orphans: snapshot.orphans as u64,
+            archive_behind_bytes: self.behind(),
             webhook_backlog: self.notify.backlog(),
             webhook_dead: counters.dead(),
             webhooks_taken: counters.taken(),

@@ -93,6 +93,8 @@ pub struct Sample {
     pub live_messages: u64,
     /// Octets of the journal on disk.
     pub store_bytes: u64,
+    /// Octets of the journal that the archive, and so the feed, has yet to read.
+    pub archive_behind_bytes: u64,
     /// Events that no webhook endpoint has taken yet.
     pub webhook_backlog: u64,
     /// Deliveries given up.
@@ -143,6 +145,7 @@ pub struct Metrics {
     api_request: Histogram,
     idempotent_replays: Counter,
     webhook_attempts: Family<OutcomeLabel, Counter>,
+    archive_behind: Gauge,
     webhook_backlog: Gauge,
     webhook_dead: Gauge,
     store_commit: Histogram,
@@ -193,6 +196,7 @@ impl Default for Metrics {
             api_request: fast(),
             idempotent_replays: Counter::default(),
             webhook_attempts: Family::default(),
+            archive_behind: Gauge::default(),
             webhook_backlog: Gauge::default(),
             webhook_dead: Gauge::default(),
             store_commit: fast(),
@@ -304,6 +308,12 @@ impl Metrics {
             "Octets of the journal on disk",
             Unit::Bytes,
             self.store_bytes.clone(),
+        );
+        r.register_with_unit(
+            "archive_behind",
+            "Octets of the journal that the archive has yet to read",
+            Unit::Bytes,
+            self.archive_behind.clone(),
         );
         let info = prometheus_client::metrics::info::Info::new(vec![(
             "version",
@@ -432,6 +442,7 @@ impl Metrics {
         self.live_messages.set(whole(sample.live_messages));
         self.receipts_unmatched.set(whole(sample.orphans));
         self.store_bytes.set(whole(sample.store_bytes));
+        self.archive_behind.set(whole(sample.archive_behind_bytes));
         self.webhooks("taken", sample.webhooks_taken);
         self.webhooks("failed", sample.webhooks_failed);
         self.webhook_backlog.set(whole(sample.webhook_backlog));

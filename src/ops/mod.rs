@@ -2,6 +2,7 @@
 
 mod logs;
 mod metrics;
+mod panics;
 
 pub use self::logs::Config as LogConfig;
 pub use self::logs::Format;
@@ -11,3 +12,4 @@ pub use self::logs::start as start_logs;
 pub use self::metrics::Metrics;
 pub use self::metrics::QueueSample;
 pub use self::metrics::Sample;
+pub use self::panics::log_panics;
