@@ -21,6 +21,7 @@ use hikyaku::journal::Position;
 use hikyaku::journal::disk::Files;
 use hikyaku::journal::open;
 use hikyaku::journal::run;
+use hikyaku::seal::Keys;
 
 fn main() {
     println!("append, 700 octets a record, group commit:");
@@ -111,7 +112,7 @@ fn replay() {
 }
 
 fn journal(dir: &Path) -> Opened {
-    open(Files::new(dir), &Config::default()).unwrap()
+    open(Files::new(dir), &Config::default(), &Keys::known(0)).unwrap()
 }
 
 /// The time that all threads of this process have computed.

@@ -21,6 +21,7 @@
 //! | module | knows |
 //! |---|---|
 //! | [`clock`] | the time that the core is told |
+//! | [`seal`] | the keys of what lies on the disk |
 //! | [`journal`] | what survives a crash |
 //! | [`archive`] | finished messages and events, for people |
 //! | [`link`] | connections to carriers, one task a bind |
@@ -64,6 +65,8 @@ pub mod route;
 pub mod dispatch;
 
 pub mod clock;
+
+pub mod seal;
 
 pub mod journal;
 

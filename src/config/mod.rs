@@ -24,6 +24,7 @@ use crate::journal;
 use crate::notify;
 use crate::ops;
 use crate::route;
+use crate::seal;
 use crate::time::Span;
 
 pub use self::load::Fault;
@@ -36,8 +37,8 @@ pub use self::section::CarrierSection;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// Where the journal, the archive and the webhooks' store lie, each in a folder of its own
-    /// unless its own table says otherwise.
+    /// Where the keys, the journal, the archive and the webhooks' store lie, each in a folder of its
+    /// own unless its own table says otherwise.
     pub data_dir: PathBuf,
     /// How long a stop waits for answers of carriers before it cuts.
     pub drain: Span,
@@ -47,6 +48,8 @@ pub struct Config {
     pub api: api::Config,
     /// The life of messages: limits and shares.
     pub dispatch: dispatch::Config,
+    /// The keys of what is sealed on the disk: texts and full numbers.
+    pub seal: seal::Config,
     /// What survives a crash.
     pub journal: journal::Config,
     /// Finished messages and events.
@@ -67,6 +70,7 @@ impl Default for Config {
             log: ops::LogConfig::default(),
             api: api::Config::default(),
             dispatch: dispatch::Config::default(),
+            seal: seal::Config::default(),
             journal: journal::Config::default(),
             archive: archive::Config::default(),
             webhooks: notify::Config::default(),
@@ -79,7 +83,8 @@ impl Default for Config {
 const DATA_DIR: &str = "/var/lib/hikyaku";
 
 /// What lies in `data_dir` when its own table does not say otherwise: the table, its key, the name.
-const PLACES: [(&str, &str, &str); 3] = [
+const PLACES: [(&str, &str, &str); 4] = [
+    ("seal", "dir", "keys"),
     ("journal", "dir", "journal"),
     ("archive", "dir", "archive"),
     ("webhooks", "file", "webhooks.db"),
@@ -168,6 +173,7 @@ impl Config {
         faults.extend(below("log", self.log.faults()));
         faults.extend(below("api", self.api.faults()));
         faults.extend(below("dispatch", self.dispatch.faults()));
+        faults.extend(below("seal", self.seal.faults()));
         faults.extend(below("journal", self.journal.faults()));
         let archive = self.archive.faults().into_iter().map(|f| (f.key.to_owned(), f.fault));
         faults.extend(below("archive", archive.collect()));

@@ -27,6 +27,8 @@ pub(super) struct Cleaner {
     /// Where the newest record begins.
     end: Position,
     trimmed: Position,
+    /// Everything before is to go, however short the journal is.
+    stale: Position,
     bodies: Lengths,
     /// Messages whose bodies were asked for to write them again.
     asked: BTreeSet<MessageId>,
@@ -56,6 +58,7 @@ impl Cleaner {
             marks: VecDeque::new(),
             end: Position::default(),
             trimmed: Position::default(),
+            stale: Position::default(),
             bodies: Lengths::default(),
             asked: BTreeSet::new(),
             paused_until: Time::ZERO,
@@ -83,6 +86,11 @@ impl Cleaner {
         }
     }
 
+    /// Takes that everything before `before` is to go.
+    pub(super) fn renew(&mut self, before: Position) {
+        self.stale = self.stale.max(before);
+    }
+
     /// Stops cleaning for a while: the journal could not read something.
     pub(super) fn pause(&mut self, now: Time) {
         self.asked.clear();
@@ -102,10 +110,13 @@ impl Cleaner {
 
     /// The oldest position whose record is young.
     fn young(&self, now: Time) -> Position {
-        match self.marks.front() {
-            Some((at, position)) if *at + self.young > now => *position,
-            _ => self.marks.get(1).map_or(self.end, |(_, position)| *position),
-        }
+        let first = self.marks.partition_point(|(at, _)| *at + self.young <= now);
+        self.marks.get(first).map_or_else(|| self.known(), |(_, position)| *position)
+    }
+
+    /// A position up to which nothing but what is counted here can need a record.
+    fn known(&self) -> Position {
+        self.end.max(self.stale)
     }
 
     /// How long the journal may be while so many messages and idempotency keys are in it.
@@ -141,9 +152,10 @@ impl Dispatch {
     /// it is needed no more.
     pub(super) fn clean(&mut self, now: Time) {
         let needed = self.needed();
-        let length = self.cleaner.end.0.saturating_sub(needed.0);
+        let length = self.cleaner.known().0.saturating_sub(needed.0);
         let allowance = self.cleaner.allowance(self.book.table.len(), self.book.requests.len());
-        if length > allowance && now >= self.cleaner.paused_until {
+        let is_due = length > allowance || needed < self.cleaner.stale;
+        if is_due && now >= self.cleaner.paused_until {
             self.carry_oldest();
         }
         self.trim(now);
@@ -153,7 +165,7 @@ impl Dispatch {
     fn needed(&self) -> Position {
         let message = self.book.ages.head().map(|slot| self.book.table[slot].position);
         let request = self.book.requests.oldest().map(|request| request.position);
-        let end = self.cleaner.end;
+        let end = self.cleaner.known();
         message.unwrap_or(end).min(request.unwrap_or(end)).min(end)
     }
 
@@ -220,7 +232,9 @@ impl Dispatch {
         const PARTS: u64 = 64;
         let needed = self.needed().min(self.cleaner.young(now));
         let gain = needed.0.saturating_sub(self.cleaner.trimmed.0);
-        if gain > (self.cleaner.above / PARTS).max(1) {
+        let stale = self.cleaner.stale;
+        let is_renewed = self.cleaner.trimmed < stale && stale <= needed;
+        if is_renewed || gain > (self.cleaner.above / PARTS).max(1) {
             self.cleaner.trimmed = needed;
             self.gate.hold(Held::Trim(needed));
         }

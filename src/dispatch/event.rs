@@ -55,6 +55,12 @@ pub enum Event {
     StoreFailed,
     /// The journal writes again.
     StoreRecovered,
+    /// What of the journal lies before `before` is to go: the key that it is sealed under has nearly
+    /// served its time. No record that begins at `before` or later was made before this.
+    Renew {
+        /// The first position that may stay.
+        before: Position,
+    },
     /// A body that [`Effect::Fetch`] asked for.
     Fetched {
         /// The message.

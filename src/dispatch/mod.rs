@@ -173,6 +173,7 @@ impl Dispatch {
             Event::Durable { end } => self.gate.set_durable(now, end),
             Event::StoreFailed => self.is_store_down = true,
             Event::StoreRecovered => self.on_store_recovered(),
+            Event::Renew { before } => self.cleaner.renew(before),
             Event::Fetched { id, submission } => self.on_fetched(now, id, submission),
             Event::Bound { bind, window, transmits } => {
                 self.on_bound(now, &bind, window, transmits);

@@ -29,6 +29,7 @@ use crate::journal::Trimmer;
 use crate::journal::Writer;
 use crate::message::Position;
 use crate::notify::Runner;
+use crate::seal::Keys;
 
 /// How many chores wait for the journal's housekeeper.
 const CHORES: usize = 65_536;
@@ -52,6 +53,7 @@ pub(super) struct BehindParts {
     pub(super) archive: Archive,
     pub(super) clock: Clock,
     pub(super) end: Position,
+    pub(super) keys: Keys,
 }
 
 /// The dispatcher's side of what stands behind it.
@@ -68,7 +70,7 @@ impl Behind {
         parts: BehindParts,
         events: &mpsc::Sender<Event>,
     ) -> io::Result<(Self, Lines)> {
-        let BehindParts { writer, reader, trimmer, tailer, archive, clock, end } = parts;
+        let BehindParts { writer, reader, trimmer, tailer, archive, clock, end, keys } = parts;
         let (batches, journal_batches) = threads::channel();
         let (chores, keeper_chores) = threads::sync_channel(CHORES);
         let (store_told, store) = watch::channel(Store { end, failed: false });
@@ -79,6 +81,7 @@ impl Behind {
             trimmer,
             passed: archive.passed(),
             events: events.clone(),
+            keys,
         };
         let durable_too = durable.clone();
         let follower = Follower { reader, durable: durable_too, clock, stop: stop.clone() };

@@ -17,6 +17,7 @@ use crate::journal::Reader;
 use crate::journal::disk::Files;
 use crate::message::Record;
 use crate::route::Routes;
+use crate::seal::Keys;
 use crate::time::Time;
 
 /// What was opened and read before anything runs.
@@ -34,7 +35,8 @@ impl Core {
     /// Opens the journal and takes up what it holds.
     pub(super) fn open(config: &Config) -> Result<Self, StartError> {
         let routes = config.routes().map_err(|faults| StartError::Routes(faults_told(&faults)))?;
-        let opened = journal::open(Files::new(&config.journal.dir), &config.journal)?;
+        let keys = Keys::open(&config.seal)?;
+        let opened = journal::open(Files::new(&config.journal.dir), &config.journal, &keys)?;
         if let Some(torn) = &opened.torn {
             tracing::info!(?torn, "cut octets off the journal's end that a crash left");
         }
@@ -50,6 +52,7 @@ impl Core {
             archive: archive.clone(),
             clock,
             end,
+            keys,
         };
         Ok(Self { dispatch, routes, clock, appender, reader, archive, behind })
     }

@@ -70,6 +70,7 @@ use crate::notify::Notify;
 use crate::ops::Metrics;
 use crate::route::Fault;
 use crate::route::Routes;
+use crate::seal::KeyError;
 
 pub use crate::dispatch::Notice;
 
@@ -188,6 +189,9 @@ pub struct Left {
 /// Why the gateway does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The keys.
+    #[error("keys: {0}")]
+    Keys(#[from] KeyError),
     /// The journal.
     #[error("journal: {0}")]
     Journal(#[from] OpenError),

@@ -22,9 +22,16 @@ use crate::message::MessageId;
 use crate::message::Position;
 use crate::message::Record;
 use crate::message::Submission;
+use crate::seal::Keys;
 
 /// How often the housekeeper looks whether the archive has passed what may go.
 const LOOK: Duration = Duration::from_secs(1);
+
+/// After so many looks, or so many chores times [`CHORES_A_LOOK`], it looks for keys that have
+/// served their time.
+const LOOKS_FOR_KEYS: u32 = 60;
+
+const CHORES_A_LOOK: u32 = 64;
 
 /// Starts the thread that makes batches durable; it ends with the last sender of batches.
 ///
@@ -63,6 +70,7 @@ pub(super) struct Keeper {
     /// Below this the archive needs nothing.
     pub(super) passed: watch::Receiver<Position>,
     pub(super) events: mpsc::Sender<Event>,
+    pub(super) keys: Keys,
 }
 
 /// Starts the thread that reads bodies back and drops old files; it ends with the last sender of
@@ -74,8 +82,16 @@ pub(super) fn keep(keeper: Keeper, chores: Receiver<Chore>) -> io::Result<JoinHa
     thread::Builder::new().name("housekeeper".into()).spawn(move || {
         let mut wanted = Position::default();
         let mut first = keeper.reader.first();
+        let mut since_keys = u32::MAX;
         loop {
-            match chores.recv_timeout(LOOK) {
+            let chore = chores.recv_timeout(LOOK);
+            let step = if chore.is_err() { CHORES_A_LOOK } else { 1 };
+            since_keys = since_keys.saturating_add(step);
+            if since_keys >= LOOKS_FOR_KEYS * CHORES_A_LOOK {
+                since_keys = 0;
+                keeper.age();
+            }
+            match chore {
                 Ok(Chore::Fetch { id, position }) => {
                     let submission = keeper.fetch(id, position);
                     if keeper.events.blocking_send(Event::Fetched { id, submission }).is_err() {
@@ -116,6 +132,24 @@ impl Keeper {
                 tracing::error!(%id, %error, "a body cannot be read back");
                 None
             }
+        }
+    }
+
+    /// Erases the keys that have served their time, once the journal needs them no more: until then
+    /// it has what is still live written again under a younger one.
+    fn age(&self) {
+        let due = self.keys.due();
+        match self.trimmer.sealed_since(due) {
+            Ok(before) if self.reader.first() < before => {
+                // A full queue is tried again with the next look.
+                let _told = self.events.try_send(Event::Renew { before });
+            }
+            Ok(_) if self.keys.has_below(due) => match self.keys.erase_below(due) {
+                Ok(days) => tracing::info!(count = days.len(), before = %due, "erased keys"),
+                Err(error) => tracing::error!(%error, "old keys stay"),
+            },
+            Ok(_) => {}
+            Err(failure) => tracing::warn!(%failure, "old keys stay"),
         }
     }
 

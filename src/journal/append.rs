@@ -52,7 +52,7 @@ impl Appender {
         if pending > self.max_pending {
             return Err(PushError::Full { pending, max: self.max_pending });
         }
-        let octets = self.open.octets().len() + frame;
+        let octets = self.open.length() + frame;
         if self.open.records() >= self.max_records || octets > self.max_octets {
             self.close_batch();
         }
@@ -82,7 +82,7 @@ impl Appender {
     fn close_batch(&mut self) {
         if !self.open.is_empty() {
             // The next batch is likely to be as long as this one, unless this was a burst.
-            let capacity = self.open.octets().len().min(64 << 10);
+            let capacity = self.open.length().min(64 << 10);
             let next = Batch::new(self.open.end(), capacity);
             self.full.push_back(std::mem::replace(&mut self.open, next));
         }

@@ -1,17 +1,20 @@
 //! How records lie in a file: the header of a file, the frame around a record, runs of frames.
 //!
-//! # A segment file, version 1
+//! # A segment file, version 2
 //!
-//! All numbers are little-endian. A file begins with 40 octets:
+//! All numbers are little-endian. A file begins with 64 octets:
 //!
 //! | octets | field | |
 //! |---|---|---|
 //! | 8 | magic | `hikyaku` and a zero |
-//! | 4 | version | 1 |
+//! | 4 | version | 2 |
 //! | 4 | check | CRC-32C of the magic, the version and the fields below |
 //! | 8 | base | the position of the first frame, as in the file's name |
 //! | 8 | salt | random, part of every check sum in the file |
 //! | 8 | complete | all frames below this position were durable before the file got its name |
+//! | 4 | day | the day whose key the records are sealed under |
+//! | 4 | | zero |
+//! | 16 | seal salt | random: makes this file's own key of the day's |
 //!
 //! Frames follow without a gap. The frame at position `p` lies `p - base` octets behind the header:
 //!
@@ -19,28 +22,74 @@
 //! |---|---|---|
 //! | 4 | length | of the record, 1 to 16 MiB |
 //! | 4 | back | from this frame back to the first frame of its group |
-//! | 4 | record check | CRC-32C of the record |
-//! | 4 | frame check | CRC-32C of salt, position, length, back and record check |
-//! | length | record | |
+//! | 4 | record check | CRC-32C of the sealed record |
+//! | 4 | frame check | CRC-32C of salt, position, length, back, record check and tag |
+//! | 16 | tag | proves that the record is what was sealed at `p` |
+//! | length | record | sealed, with `p` as its number |
 //!
 //! Since the salt and the position are in the frame check, no octets that an older file left on a
 //! sector, and none that lie at another place, pass for a frame. Since an empty record is not
-//! allowed, no run of zeros does. A *group* is what was written and synced in one go.
+//! allowed, no run of zeros does. A *group* is what was written and synced in one go. The check
+//! sums are of the sealed octets: whether a file is whole can be seen without a key.
+//!
+//! # Version 1
+//!
+//! Without day, zero and seal salt, so a header of 40 octets; without tags, so 16 octets before a
+//! record, and records as they are. Such files are read, and not written but for the last group of
+//! one, which opening writes once more at the same positions.
 
 use crate::journal::Position;
 use crate::journal::beyond;
+use crate::seal::Cipher;
+use crate::seal::Day;
+use crate::seal::TAG;
 
-/// Octets before the first frame of a file.
-pub(super) const FILE_HEADER: usize = 40;
+/// The most octets before the first frame of a file.
+pub(super) const FILE_HEADER: usize = 64;
 
-/// Octets of a frame before its record.
-pub(super) const FRAME_HEADER: usize = 16;
+/// Octets of a frame before its record, as new frames lie.
+pub(super) const FRAME_HEADER: usize = 32;
+
+/// How frames lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Version 1: records as they are.
+    Plain,
+    /// Version 2: records sealed.
+    #[default]
+    Sealed,
+}
+
+impl Layout {
+    /// Octets before the first frame of a file.
+    pub(super) const fn file_header(self) -> usize {
+        match self {
+            Self::Plain => 40,
+            Self::Sealed => FILE_HEADER,
+        }
+    }
+
+    /// Octets of a frame before its record.
+    pub(super) const fn frame_header(self) -> usize {
+        match self {
+            Self::Plain => 16,
+            Self::Sealed => FRAME_HEADER,
+        }
+    }
+
+    const fn version(self) -> u32 {
+        match self {
+            Self::Plain => 1,
+            Self::Sealed => VERSION,
+        }
+    }
+}
 
 /// The longest record that any configuration may allow.
 pub const LONGEST_RECORD: usize = 16 << 20;
 
 /// The version that this code writes; it reads this one and those before.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"hikyaku\0";
 
@@ -53,6 +102,17 @@ pub(super) struct FileHeader {
     pub(super) salt: u64,
     /// Everything below was durable before the file got its name.
     pub(super) complete: Position,
+    /// What the records are sealed with; none in a file of version 1.
+    pub(super) seal: Option<Seal>,
+}
+
+/// Which key a file's records are sealed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seal {
+    /// The day of the key.
+    pub(super) day: Day,
+    /// Makes the file's own key of it.
+    pub(super) salt: [u8; 16],
 }
 
 impl FileHeader {
@@ -70,33 +130,56 @@ impl FileHeader {
         let (check, rest) = take_u32(rest).ok_or(Flaw::NoHeader)?;
         let (base, rest) = take_u64(rest).ok_or(Flaw::NoHeader)?;
         let (salt, rest) = take_u64(rest).ok_or(Flaw::NoHeader)?;
-        let (complete, _) = take_u64(rest).ok_or(Flaw::NoHeader)?;
-        let header = Self { base: Position(base), salt, complete: Position(complete) };
+        let (complete, rest) = take_u64(rest).ok_or(Flaw::NoHeader)?;
+        let seal = (version != Layout::Plain.version())
+            .then(|| Seal::read(rest).ok_or(Flaw::NoHeader))
+            .transpose()?;
+        let header = Self { base: Position(base), salt, complete: Position(complete), seal };
         // So far out, no sum of positions and lengths comes near the end of the numbers.
         let possible = base <= complete && complete < 1 << 62;
-        if version != VERSION || check != header.check() || !possible {
+        if version != header.layout().version() || check != header.check() || !possible {
             return Err(Flaw::NoHeader);
         }
         Ok(header)
+    }
+
+    /// How the file's frames lie.
+    pub(super) fn layout(&self) -> Layout {
+        if self.seal.is_some() { Layout::Sealed } else { Layout::Plain }
     }
 
     /// The header as it lies in a file.
     pub(super) fn octets(&self) -> Vec<u8> {
         let mut octets = Vec::with_capacity(FILE_HEADER);
         octets.extend(MAGIC);
-        octets.extend(VERSION.to_le_bytes());
+        octets.extend(self.layout().version().to_le_bytes());
         octets.extend(self.check().to_le_bytes());
         octets.extend(self.fields());
         octets
     }
 
     fn check(&self) -> u32 {
-        let check = crc32c::crc32c_append(crc32c::crc32c(&MAGIC), &VERSION.to_le_bytes());
+        let version = self.layout().version().to_le_bytes();
+        let check = crc32c::crc32c_append(crc32c::crc32c(&MAGIC), &version);
         crc32c::crc32c_append(check, &self.fields())
     }
 
     fn fields(&self) -> Vec<u8> {
-        [self.base.0, self.salt, self.complete.0].into_iter().flat_map(u64::to_le_bytes).collect()
+        let numbers = [self.base.0, self.salt, self.complete.0];
+        let mut fields: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
+        if let Some(seal) = &self.seal {
+            fields.extend(u64::from(seal.day.0).to_le_bytes());
+            fields.extend(seal.salt);
+        }
+        fields
+    }
+}
+
+impl Seal {
+    fn read(octets: &[u8]) -> Option<Self> {
+        let (day, rest) = take_u64(octets)?;
+        let salt = rest.first_chunk()?;
+        Some(Self { day: Day(u32::try_from(day).ok()?), salt: *salt })
     }
 }
 
@@ -108,24 +191,30 @@ pub(super) struct FrameHeader {
     pub(super) back: u32,
     record_check: u32,
     frame_check: u32,
+    /// None in a file of version 1.
+    tag: Option<[u8; TAG]>,
 }
 
 impl FrameHeader {
-    fn read(octets: &[u8]) -> Option<Self> {
+    fn read(octets: &[u8], layout: Layout) -> Option<Self> {
         let (length, rest) = take_u32(octets)?;
         let (back, rest) = take_u32(rest)?;
         let (record_check, rest) = take_u32(rest)?;
-        let (frame_check, _) = take_u32(rest)?;
-        Some(Self { length, back, record_check, frame_check })
+        let (frame_check, rest) = take_u32(rest)?;
+        let tag = match layout {
+            Layout::Plain => None,
+            Layout::Sealed => Some(*rest.first_chunk()?),
+        };
+        Some(Self { length, back, record_check, frame_check, tag })
     }
 
-    fn octets(&self) -> [u8; FRAME_HEADER] {
-        let mut octets = [0; FRAME_HEADER];
+    /// Writes the header over the first octets of `out`.
+    fn write(&self, out: &mut [u8]) {
         let fields = [self.length, self.back, self.record_check, self.frame_check];
-        for (to, from) in octets.iter_mut().zip(fields.into_iter().flat_map(u32::to_le_bytes)) {
+        let fields = fields.into_iter().flat_map(u32::to_le_bytes);
+        for (to, from) in out.iter_mut().zip(fields.chain(self.tag.into_iter().flatten())) {
             *to = from;
         }
-        octets
     }
 
     fn check(&self, at: Position, salt: u64) -> u32 {
@@ -136,12 +225,17 @@ impl FrameHeader {
         for (to, from) in fields.iter_mut().zip(numbers.chain(lengths)) {
             *to = from;
         }
-        crc32c::crc32c(&fields)
+        let check = crc32c::crc32c(&fields);
+        self.tag.map_or(check, |tag| crc32c::crc32c_append(check, &tag))
+    }
+
+    fn layout(&self) -> Layout {
+        if self.tag.is_some() { Layout::Sealed } else { Layout::Plain }
     }
 
     /// Octets of the whole frame.
     pub(super) fn frame_length(&self) -> usize {
-        FRAME_HEADER + self.length as usize
+        self.layout().frame_header() + self.length as usize
     }
 }
 
@@ -174,6 +268,15 @@ pub enum Flaw {
     /// A record's octets are not those that were written.
     #[error("the record does not match its check sum")]
     Record,
+    /// The key that the file's records are sealed under is not there.
+    #[error("the records are sealed under the key of {}, which is not there", Day(*.day))]
+    NoKey {
+        /// The day of the key, counted from 1970-01-01.
+        day: u32,
+    },
+    /// A record is not what was sealed there: it has been changed, or the key is another one.
+    #[error("the record does not open under the key of its day")]
+    Seal,
     /// The file or the room that the next file leaves ends too soon.
     #[error("expected records up to position {until}, but they end here")]
     Short {
@@ -182,13 +285,20 @@ pub enum Flaw {
     },
 }
 
+impl Flaw {
+    /// Whether it tells of a key and not of octets, so that nothing may be taken for torn.
+    pub(super) fn is_of_key(self) -> bool {
+        matches!(self, Self::NoKey { .. } | Self::Seal)
+    }
+}
+
 /// The header of the frame that begins `octets`, when it is sound.
-pub(super) fn frame_header(octets: &[u8], at: Position, salt: u64) -> Option<FrameHeader> {
-    let header = FrameHeader::read(octets)?;
+pub(super) fn frame_header(octets: &[u8], at: Position, file: &FileHeader) -> Option<FrameHeader> {
+    let header = FrameHeader::read(octets, file.layout())?;
     let lengthy = 1..=LONGEST_RECORD;
     let sound = lengthy.contains(&(header.length as usize))
         && u64::from(header.back) <= at.0
-        && header.frame_check == header.check(at, salt);
+        && header.frame_check == header.check(at, file.salt);
     sound.then_some(header)
 }
 
@@ -202,47 +312,57 @@ pub(super) enum Beginning {
     Bad(Flaw),
 }
 
-/// Says what `octets`, which lie at `at`, begin with.
-pub(super) fn beginning(octets: &[u8], at: Position, salt: u64) -> Beginning {
-    if octets.len() < FRAME_HEADER {
-        return Beginning::Part(FRAME_HEADER);
+/// Says what `octets`, which lie at `at` in `file`, begin with.
+pub(super) fn beginning(octets: &[u8], at: Position, file: &FileHeader) -> Beginning {
+    let before = file.layout().frame_header();
+    if octets.len() < before {
+        return Beginning::Part(before);
     }
-    let Some(header) = frame_header(octets, at, salt) else {
+    let Some(header) = frame_header(octets, at, file) else {
         return Beginning::Bad(Flaw::NoFrame);
     };
-    match octets.get(FRAME_HEADER..header.frame_length()) {
+    match octets.get(before..header.frame_length()) {
         None => Beginning::Part(header.frame_length()),
         Some(record) if crc32c::crc32c(record) == header.record_check => Beginning::Whole(header),
         Some(_) => Beginning::Bad(Flaw::Record),
     }
 }
 
-/// A run of framed records that follow each other in the log.
+/// A run of framed records that follow each other in the log. In memory they are never sealed.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     start: Position,
     octets: Vec<u8>,
     records: usize,
+    layout: Layout,
 }
 
 impl Batch {
     /// A run without records that begins at `start`.
     pub(super) fn new(start: Position, capacity: usize) -> Self {
-        Self { start, octets: Vec::with_capacity(capacity), records: 0 }
+        Self { start, octets: Vec::with_capacity(capacity), ..Self::default() }
     }
 
-    /// `octets` as a run; `records` sound frames must fill them.
-    pub(super) fn from_frames(start: Position, octets: Vec<u8>, records: usize) -> Self {
-        Self { start, octets, records }
+    /// `octets` as a run; `records` frames, sound and opened, must fill them.
+    pub(super) fn from_frames(
+        start: Position,
+        octets: Vec<u8>,
+        records: usize,
+        layout: Layout,
+    ) -> Self {
+        Self { start, octets, records, layout }
     }
 
     /// Appends a record and returns its position. Its check sums are not set yet.
     pub(super) fn push(&mut self, record: &[u8]) -> Position {
         let at = self.end();
         let length = u32::try_from(record.len()).unwrap_or(u32::MAX);
-        let header = FrameHeader { length, back: 0, record_check: 0, frame_check: 0 };
-        self.octets.extend(header.octets());
-        self.octets.extend(record);
+        let mut header = [0; FRAME_HEADER];
+        for (to, from) in header.iter_mut().zip(length.to_le_bytes()) {
+            *to = from;
+        }
+        self.octets.extend_from_slice(&header);
+        self.octets.extend_from_slice(record);
         self.records += 1;
         at
     }
@@ -254,23 +374,33 @@ impl Batch {
         self.records += next.records;
     }
 
-    /// Makes the run one group of the file with this salt: sets each frame's `back` and check sums.
-    pub(super) fn seal(&mut self, salt: u64) {
+    /// The run as one group of the file with this salt: each frame with its `back` and check sums,
+    /// each record sealed. It must lie as the file's frames do.
+    pub(super) fn written(&self, salt: u64, cipher: Option<&Cipher>) -> Vec<u8> {
+        let mut out = self.octets.clone();
         let mut back = 0;
-        let mut rest = self.octets.as_mut_slice();
-        while let Some((octets, behind)) = rest.split_first_chunk_mut::<FRAME_HEADER>() {
-            let Some(mut header) = FrameHeader::read(octets) else { break };
+        let mut rest = out.as_mut_slice();
+        while let Some((octets, behind)) = rest.split_at_mut_checked(self.layout.frame_header()) {
+            let Some(mut header) = FrameHeader::read(octets, self.layout) else { break };
             let Some((record, next)) = behind.split_at_mut_checked(header.length as usize) else {
                 break;
             };
+            let at = beyond(self.start, back as usize);
+            header.tag = cipher.map(|cipher| cipher.seal(at.0, record));
             header.back = back;
             header.record_check = crc32c::crc32c(record);
-            header.frame_check = header.check(beyond(self.start, back as usize), salt);
-            *octets = header.octets();
+            header.frame_check = header.check(at, salt);
+            header.write(octets);
             // The appender keeps a group far below 4 GiB.
             back = back.saturating_add(u32::try_from(header.frame_length()).unwrap_or(u32::MAX));
             rest = next;
         }
+        out
+    }
+
+    /// How its frames lie.
+    pub(super) fn layout(&self) -> Layout {
+        self.layout
     }
 
     /// The position of the first record.
@@ -293,16 +423,16 @@ impl Batch {
         self.records == 0
     }
 
-    /// The frames as they lie in the log, 16 octets and the record each.
-    pub fn octets(&self) -> &[u8] {
-        &self.octets
+    /// How long the frames are, in octets.
+    pub(super) fn length(&self) -> usize {
+        self.octets.len()
     }
 
     /// Each record with its position.
     pub fn iter(&self) -> impl Iterator<Item = (Position, &[u8])> {
         let mut at = 0;
         std::iter::from_fn(move || {
-            let (frame, record) = record_at(&self.octets, at)?;
+            let (frame, record) = self.record_at(at)?;
             let position = beyond(self.start, at);
             at += frame;
             Some((position, record))
@@ -311,14 +441,29 @@ impl Batch {
 
     /// The record whose frame begins `offset` octets into the run, and the length of its frame.
     pub(super) fn record_at(&self, offset: usize) -> Option<(usize, &[u8])> {
-        record_at(&self.octets, offset)
+        let frame = self.octets.get(offset..)?;
+        let length = FrameHeader::read(frame, self.layout)?.frame_length();
+        Some((length, frame.get(self.layout.frame_header()..length)?))
     }
 }
 
-fn record_at(octets: &[u8], offset: usize) -> Option<(usize, &[u8])> {
-    let frame = octets.get(offset..)?;
-    let length = FrameHeader::read(frame)?.frame_length();
-    Some((length, frame.get(FRAME_HEADER..length)?))
+/// Opens the records of sound, sealed frames that begin at `start`, as far as they open, and says
+/// how many octets of frames and how many frames that is.
+pub(super) fn open_frames(octets: &mut [u8], start: Position, cipher: &Cipher) -> (usize, usize) {
+    let (mut opened, mut frames) = (0, 0);
+    while let Some((before, behind)) =
+        octets.get_mut(opened..).and_then(|rest| rest.split_at_mut_checked(FRAME_HEADER))
+    {
+        let Some(header) = FrameHeader::read(before, Layout::Sealed) else { break };
+        let Some(record) = behind.get_mut(..header.length as usize) else { break };
+        let tag = header.tag.unwrap_or_default();
+        if cipher.open(beyond(start, opened).0, record, &tag).is_err() {
+            break;
+        }
+        opened += header.frame_length();
+        frames += 1;
+    }
+    (opened, frames)
 }
 
 fn take_u32(octets: &[u8]) -> Option<(u32, &[u8])> {
@@ -335,20 +480,52 @@ mod tests {
 
     use super::*;
 
+    use crate::seal::Keys;
+
     const SALT: u64 = 0x0123_4567_89ab_cdef;
 
-    fn sealed(start: Position, records: &[Vec<u8>]) -> Batch {
+    fn file() -> FileHeader {
+        let seal = Seal { day: Day(0x5a5b), salt: *b"sixteen octets.." };
+        let (base, complete) = (Position(0x1122), Position(0x3344));
+        FileHeader { base, salt: SALT, complete, seal: Some(seal) }
+    }
+
+    fn cipher() -> Cipher {
+        Keys::known(1).present().unwrap().1.cipher("journal", b"a salt")
+    }
+
+    fn batch(start: Position, records: &[Vec<u8>]) -> Batch {
         let mut batch = Batch::new(start, 0);
         for record in records {
             batch.push(record);
         }
-        batch.seal(SALT);
         batch
     }
 
     #[test]
     fn the_header_of_a_file_lies_as_documented() {
-        let header = FileHeader { base: Position(0x1122), salt: SALT, complete: Position(0x3344) };
+        let header = file();
+        let octets = header.octets();
+        let check = crc32c::crc32c(&[&octets[..12], &octets[16..]].concat());
+        let expected = [
+            b"hikyaku\0".as_slice(),
+            &[2, 0, 0, 0],
+            &check.to_le_bytes(),
+            &[0x22, 0x11, 0, 0, 0, 0, 0, 0],
+            &[0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x01],
+            &[0x44, 0x33, 0, 0, 0, 0, 0, 0],
+            &[0x5b, 0x5a, 0, 0, 0, 0, 0, 0],
+            b"sixteen octets..",
+        ];
+        assert_eq!(octets, expected.concat());
+        assert_eq!(FileHeader::read(&octets), Ok(header));
+        (0..FILE_HEADER)
+            .for_each(|n| assert_eq!(FileHeader::read(&octets[..n]), Err(Flaw::NoHeader)));
+    }
+
+    #[test]
+    fn the_header_of_a_file_of_version_1_lies_as_it_did() {
+        let header = FileHeader { seal: None, ..file() };
         let octets = header.octets();
         let check = crc32c::crc32c(&[&octets[..12], &octets[16..]].concat());
         let expected = [
@@ -361,43 +538,70 @@ mod tests {
         ];
         assert_eq!(octets, expected.concat());
         assert_eq!(FileHeader::read(&octets), Ok(header));
-        (0..FILE_HEADER)
-            .for_each(|n| assert_eq!(FileHeader::read(&octets[..n]), Err(Flaw::NoHeader)));
     }
 
     #[test]
     fn a_header_beyond_all_positions_is_refused() {
         let base = Position(1 << 62);
-        let header = FileHeader { base, salt: SALT, complete: base };
+        let header = FileHeader { base, complete: base, ..file() };
         assert_eq!(FileHeader::read(&header.octets()), Err(Flaw::NoHeader));
     }
 
     #[test]
     fn a_frame_lies_as_documented() {
-        let batch = sealed(Position(0x1000), &[b"a".to_vec(), b"bcd".to_vec()]);
-        let second = &batch.octets()[17..];
+        let cipher = cipher();
+        let written =
+            batch(Position(0x1000), &[b"a".to_vec(), b"bcd".to_vec()]).written(SALT, Some(&cipher));
+        let second = &written[33..];
+        let mut record = *b"bcd";
+        let tag = cipher.seal(0x1021, &mut record);
+        let record_check = crc32c::crc32c(&record).to_le_bytes();
+        let fields = [&[3, 0, 0, 0, 33, 0, 0, 0], record_check.as_slice()].concat();
+        let stamp = [SALT.to_le_bytes(), 0x1021_u64.to_le_bytes()].concat();
+        let checked = [stamp, fields.clone(), tag.to_vec()].concat();
+        let frame_check = crc32c::crc32c(&checked).to_le_bytes();
+        assert_eq!(second, [&fields, frame_check.as_slice(), &tag, &record].concat());
+        assert_ne!(record, *b"bcd");
+    }
+
+    #[test]
+    fn a_frame_of_version_1_lies_as_it_did() {
+        let file = FileHeader { seal: None, ..file() };
+        let octets = [3, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, b'b', b'c', b'd'];
+        let batch = Batch::from_frames(Position(0x1000), octets.to_vec(), 1, Layout::Plain);
+        let written = batch.written(SALT, None);
         let record_check = crc32c::crc32c(b"bcd").to_le_bytes();
-        let fields = [&[3, 0, 0, 0, 17, 0, 0, 0], record_check.as_slice()].concat();
-        let stamp = [SALT.to_le_bytes(), 0x1011_u64.to_le_bytes()].concat();
+        let fields = [&[3, 0, 0, 0, 0, 0, 0, 0], record_check.as_slice()].concat();
+        let stamp = [SALT.to_le_bytes(), 0x1000_u64.to_le_bytes()].concat();
         let frame_check = crc32c::crc32c(&[stamp, fields.clone()].concat()).to_le_bytes();
-        assert_eq!(second, [&fields, frame_check.as_slice(), b"bcd"].concat());
+        assert_eq!(written, [&fields, frame_check.as_slice(), b"bcd"].concat());
+        let whole = beginning(&written, Position(0x1000), &file);
+        assert!(matches!(whole, Beginning::Whole(_)));
     }
 
     proptest! {
         #[test]
-        fn sealed_frames_are_sound_at_their_place_only(
+        fn written_frames_are_sound_at_their_place_only(
             records in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 1..8),
             start in 0..1_u64 << 60,
             flip in any::<prop::sample::Index>(),
             mask in 1..=u8::MAX,
         ) {
-            let batch = sealed(Position(start), &records);
+            let batch = batch(Position(start), &records);
             let found: Vec<_> = batch.iter().map(|(_, record)| record.to_vec()).collect();
             prop_assert_eq!(&found, &records);
-            let mut octets = batch.octets().to_vec();
+            let cipher = cipher();
+            let mut octets = batch.written(SALT, Some(&cipher));
+            let mut opened = octets.clone();
+            let all = (octets.len(), records.len());
+            prop_assert_eq!(open_frames(&mut opened, Position(start), &cipher), all);
+            let opened = Batch::from_frames(Position(start), opened, all.1, Layout::Sealed);
+            let found: Vec<_> = opened.iter().map(|(_, record)| record.to_vec()).collect();
+            prop_assert_eq!(&found, &records);
             let frame = FRAME_HEADER + records[0].len();
             let whole = |octets: &[u8], at, salt| {
-                matches!(beginning(octets, Position(at), salt), Beginning::Whole(_))
+                let file = FileHeader { salt, ..file() };
+                matches!(beginning(octets, Position(at), &file), Beginning::Whole(_))
             };
             prop_assert!(whole(&octets, start, SALT));
             prop_assert!(!whole(&octets, start + 1, SALT));
@@ -409,7 +613,8 @@ mod tests {
 
         #[test]
         fn any_octets_have_a_beginning(octets: Vec<u8>, at: u64, salt: u64) {
-            prop_assert!(!matches!(beginning(&octets, Position(at), salt), Beginning::Whole(_)));
+            let file = FileHeader { salt, ..file() };
+            prop_assert!(!matches!(beginning(&octets, Position(at), &file), Beginning::Whole(_)));
             prop_assert!(FileHeader::read(&octets).is_err());
         }
     }

@@ -21,6 +21,16 @@
 //! group that was ever written, which a crash may tear anywhere: cut. A sound frame of the same
 //! group proves nothing, since a disk may write the sectors of one write in any order. In a file
 //! that is not the last, and below `FileHeader::complete`, nothing was ever torn.
+//!
+//! All that is decided by check sums of sealed octets. A record whose check sums are right and
+//! that does not open under its key is refused wherever it lies: no crash does that.
+//!
+//! # Keys
+//!
+//! A file's records are sealed under the key of the day on which it was begun; the first group of
+//! another day begins a new file. The file's own cipher is made of the day's key and a salt in the
+//! file's header, and a record's number is its position, which is written once in a file: the
+//! group that a failure or a restart writes again goes to a new file with another salt.
 
 use std::fmt;
 use std::io;
@@ -51,10 +61,17 @@ use crate::journal::disk::read_full;
 use crate::journal::disk::write_full;
 use crate::journal::frame::Beginning;
 use crate::journal::frame::FILE_HEADER;
-use crate::journal::frame::FRAME_HEADER;
 use crate::journal::frame::FileHeader;
+use crate::journal::frame::Layout;
+use crate::journal::frame::Seal;
 use crate::journal::frame::beginning;
 use crate::journal::frame::frame_header;
+use crate::journal::frame::open_frames;
+use crate::seal::Cipher;
+use crate::seal::Day;
+use crate::seal::Key;
+use crate::seal::KeyError;
+use crate::seal::Keys;
 
 const LOCK: &str = "lock";
 const UNNAMED: &str = "segment.new";
@@ -62,6 +79,7 @@ const UNNAMED: &str = "segment.new";
 /// The log in a directory of segment files.
 pub struct Local<D: Disk> {
     disk: D,
+    keys: Keys,
     segment_bytes: u64,
     /// Oldest first, never empty; each ends where the next begins.
     segments: RwLock<Vec<Shared<D>>>,
@@ -87,23 +105,28 @@ impl<D: Disk> Local<D> {
     ///
     /// # Errors
     /// See [`OpenError`]; nothing was changed but for a new active segment.
-    pub fn open(disk: D, segment_bytes: u64) -> Result<(Self, Option<Torn>), OpenError> {
+    pub fn open(
+        disk: D,
+        segment_bytes: u64,
+        keys: &Keys,
+    ) -> Result<(Self, Option<Torn>), OpenError> {
         let dir = || disk.path().to_owned();
         disk.prepare().map_err(|e| failure("make", dir(), e))?;
         let lock = disk
             .lock(LOCK)
             .map_err(|e| failure("lock", disk.path().join(LOCK), e))?
             .ok_or_else(|| OpenError::Locked { dir: dir() })?;
-        let mut segments = load(&disk)?;
-        let (mut last_group, torn) = match segments.last() {
+        let mut segments = load(&disk, keys)?;
+        let (last_group, torn) = match segments.last() {
             Some(last) => last_group(last)?,
             None => (Batch::default(), None),
         };
         let end = last_group.end();
-        let active = make_segment(&disk, &mut last_group)?;
+        let active = make_segment(&disk, keys, &last_group)?;
         place(&mut segments, active);
         let log = Self {
             disk,
+            keys: keys.clone(),
             segment_bytes,
             segments: RwLock::new(segments),
             appending: Mutex::new(Appending::Ready),
@@ -145,21 +168,24 @@ impl<D: Disk> Local<D> {
     }
 
     /// Appends to the active segment, or begins a new one when it is large enough or has failed.
-    fn append_to(&self, appending: Appending, batch: &mut Batch) -> Result<(), Failure> {
+    fn append_to(&self, appending: Appending, batch: &Batch) -> Result<(), Failure> {
         match self.active() {
             Some(active)
                 if appending == Appending::Ready
+                    && active.day() == Some(self.keys.today())
                     && batch.start().0.saturating_sub(active.base().0) < self.segment_bytes =>
             {
                 active.append(batch)
             }
-            _ => {
-                let active = make_segment(&self.disk, batch)?;
-                let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-                place(&mut segments, active);
-                Ok(())
-            }
+            _ => self.begin_with(batch),
         }
+    }
+
+    fn begin_with(&self, batch: &Batch) -> Result<(), Failure> {
+        let active = make_segment(&self.disk, &self.keys, batch)?;
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        place(&mut segments, active);
+        Ok(())
     }
 }
 
@@ -172,7 +198,7 @@ impl<D: Disk> Log for Local<D> {
         Position(self.durable.load(Ordering::Acquire))
     }
 
-    fn append(&self, batch: &mut Batch) -> Result<(), Failure> {
+    fn append(&self, batch: &Batch) -> Result<(), Failure> {
         let mut appending = lock(&self.appending);
         let end = self.end();
         if batch.start() != end {
@@ -208,6 +234,25 @@ impl<D: Disk> Log for Local<D> {
         })
     }
 
+    fn sealed_since(&self, day: Day) -> Result<Position, Failure> {
+        let mut appending = lock(&self.appending);
+        if self.active().is_some_and(|active| active.day() < Some(day)) {
+            let outcome = self.begin_with(&Batch::new(self.end(), 0));
+            if outcome.is_err() {
+                *appending = Appending::Failed;
+            }
+            outcome?;
+        }
+        let segments = read_lock(&self.segments);
+        let older = segments.iter().rposition(|segment| segment.day() < Some(day));
+        let younger = segments.get(older.map_or(0, |older| older + 1));
+        Ok(younger.map_or_else(|| self.end(), |segment| segment.base()))
+    }
+
+    fn oldest_day(&self) -> Option<Day> {
+        read_lock(&self.segments).iter().filter_map(|segment| segment.day()).min()
+    }
+
     fn trim(&self, below: Position) -> Result<Position, Failure> {
         let _trimming = lock(&self.trimming);
         loop {
@@ -240,6 +285,8 @@ struct Segment<F> {
     name: String,
     path: PathBuf,
     file: F,
+    /// None in a file of version 1.
+    cipher: Option<Cipher>,
 }
 
 type Shared<D> = Arc<Segment<<D as Disk>::File>>;
@@ -258,20 +305,29 @@ impl<F: DiskFile> Segment<F> {
 
     /// Where the frame at `at` lies in the file.
     fn offset(&self, at: Position) -> u64 {
-        at.0.saturating_sub(self.base().0).saturating_add(FILE_HEADER as u64)
+        at.0.saturating_sub(self.base().0).saturating_add(self.layout().file_header() as u64)
+    }
+
+    fn layout(&self) -> Layout {
+        self.header.layout()
+    }
+
+    /// The day of the key that its records are sealed under; none in a file of version 1.
+    fn day(&self) -> Option<Day> {
+        self.header.seal.map(|seal| seal.day)
     }
 
     /// The position behind the file's last octet.
     fn size(&self) -> Result<Position, Failure> {
         let size = self.file.size().map_err(|e| failure("read", self.path.clone(), e))?;
-        let octets = size.saturating_sub(FILE_HEADER as u64);
+        let octets = size.saturating_sub(self.layout().file_header() as u64);
         Ok(Position(self.base().0.saturating_add(octets)))
     }
 
     /// Writes a group behind the others and syncs it.
-    fn append(&self, batch: &mut Batch) -> Result<(), Failure> {
-        batch.seal(self.header.salt);
-        write_full(&self.file, batch.octets(), self.offset(batch.start()))
+    fn append(&self, batch: &Batch) -> Result<(), Failure> {
+        let octets = batch.written(self.header.salt, self.cipher.as_ref());
+        write_full(&self.file, &octets, self.offset(batch.start()))
             .map_err(|e| failure("write", self.path.clone(), e))?;
         self.file.sync().map_err(|e| failure("sync", self.path.clone(), e))
     }
@@ -291,19 +347,36 @@ impl<F: DiskFile> Segment<F> {
             let found = read_full(&self.file, &mut octets, self.offset(at))
                 .map_err(|e| failure("read", self.path.clone(), e))?;
             octets.truncate(found);
-            let walk = walk(&octets, at, self.header.salt);
+            let walk = walk(&octets, at, &self.header);
             if walk.octets > 0 || room == 0 {
                 octets.truncate(walk.octets);
-                let batch = Batch::from_frames(at, octets, walk.records);
-                return Ok(Ok(Frames { batch, group: walk.group }));
+                return Ok(self.opened(octets, at, walk));
             }
             match walk.ending {
                 Beginning::Bad(flaw) => return Ok(Err(flaw)),
                 Beginning::Part(needed) if found == wanted && needed <= room => wanted = needed,
-                Beginning::Part(FRAME_HEADER) => return Ok(Err(Flaw::NoFrame)),
+                Beginning::Part(needed) if needed == self.layout().frame_header() => {
+                    return Ok(Err(Flaw::NoFrame));
+                }
                 _ => return Ok(Err(Flaw::Short { until: until.0 })),
             }
         }
+    }
+
+    /// The frames that `walk` found in `octets`, opened, as far as they open.
+    fn opened(&self, mut octets: Vec<u8>, at: Position, walk: Walk) -> Result<Frames, Flaw> {
+        let mut records = walk.records;
+        if let Some(cipher) = &self.cipher {
+            let all = octets.len();
+            let (opened, frames) = open_frames(&mut octets, at, cipher);
+            if opened == 0 && all > 0 {
+                return Err(Flaw::Seal);
+            }
+            octets.truncate(opened);
+            records = frames;
+        }
+        let batch = Batch::from_frames(at, octets, records, self.layout());
+        Ok(Frames { batch, group: walk.group })
     }
 
     /// A sound frame behind `at` whose group begins behind `at` too: it proves that what lies at
@@ -315,11 +388,12 @@ impl<F: DiskFile> Segment<F> {
             let found = read_full(&self.file, &mut window, self.offset(from))
                 .map_err(|e| failure("read", self.path.clone(), e))?;
             window.truncate(found);
-            for (i, octets) in window.windows(FRAME_HEADER).enumerate() {
+            let before = self.layout().frame_header();
+            for (i, octets) in window.windows(before).enumerate() {
                 let here = beyond(from, i);
-                if frame_header(octets, here, self.header.salt)
+                if frame_header(octets, here, &self.header)
                     .is_some_and(|header| here.0 - u64::from(header.back) > at.0)
-                    && self.frames(here, until, FRAME_HEADER)?.is_ok()
+                    && self.frames(here, until, before)?.is_ok()
                 {
                     return Ok(Some(here));
                 }
@@ -327,7 +401,7 @@ impl<F: DiskFile> Segment<F> {
             if found < WINDOW {
                 break;
             }
-            from = beyond(from, WINDOW - FRAME_HEADER + 1);
+            from = beyond(from, WINDOW - before + 1);
         }
         Ok(None)
     }
@@ -348,12 +422,12 @@ struct Walk {
     ending: Beginning,
 }
 
-fn walk(octets: &[u8], start: Position, salt: u64) -> Walk {
+fn walk(octets: &[u8], start: Position, file: &FileHeader) -> Walk {
     let mut walk = Walk { octets: 0, records: 0, group: start, ending: Beginning::Part(0) };
     loop {
         let at = beyond(start, walk.octets);
         let rest = octets.get(walk.octets..).unwrap_or_default();
-        match beginning(rest, at, salt) {
+        match beginning(rest, at, file) {
             Beginning::Whole(header) => {
                 walk.octets += header.frame_length();
                 walk.records += 1;
@@ -368,7 +442,7 @@ fn walk(octets: &[u8], start: Position, salt: u64) -> Walk {
 }
 
 /// The segments that are there, oldest first, each of the right length but for the last.
-fn load<D: Disk>(disk: &D) -> Result<Vec<Shared<D>>, OpenError> {
+fn load<D: Disk>(disk: &D, keys: &Keys) -> Result<Vec<Shared<D>>, OpenError> {
     let dir = || disk.path().to_owned();
     let names = disk.list().map_err(|e| failure("list", dir(), e))?;
     if names.iter().any(|name| name == UNNAMED) {
@@ -381,7 +455,7 @@ fn load<D: Disk>(disk: &D) -> Result<Vec<Shared<D>>, OpenError> {
     let mut segments = Vec::new();
     for (base, name) in named {
         let remedy = if last == Some(base) { Remedy::KeepEarlier } else { Remedy::KeepLater };
-        segments.push(Arc::new(open_segment(disk, base, name, remedy)?));
+        segments.push(Arc::new(open_segment(disk, keys, base, name, remedy)?));
     }
     for (segment, next) in segments.iter().zip(segments.iter().skip(1)) {
         let end = segment.size()?;
@@ -395,6 +469,7 @@ fn load<D: Disk>(disk: &D) -> Result<Vec<Shared<D>>, OpenError> {
 
 fn open_segment<D: Disk>(
     disk: &D,
+    keys: &Keys,
     base: Position,
     name: String,
     remedy: Remedy,
@@ -406,12 +481,30 @@ fn open_segment<D: Disk>(
     let found = read_full(&file, &mut octets, 0).map_err(refused)?;
     let header = FileHeader::read(octets.get(..found).unwrap_or_default());
     let flaw = match header {
-        Ok(header) if header.base == base => return Ok(Segment { header, name, path, file }),
+        Ok(header) if header.base == base => match cipher(&header, keys) {
+            Ok(cipher) => return Ok(Segment { header, name, path, file, cipher }),
+            Err(flaw) => flaw,
+        },
         Ok(header) => Flaw::Renamed { found: header.base.0 },
         Err(flaw) => flaw,
     };
-    let remedy = if matches!(flaw, Flaw::Version { .. }) { Remedy::Upgrade } else { remedy };
+    let remedy = match flaw {
+        Flaw::Version { .. } => Remedy::Upgrade,
+        Flaw::NoKey { .. } => Remedy::Key,
+        _ => remedy,
+    };
     Err(Damage { file: path, offset: 0, at: base, flaw, remedy }.into())
+}
+
+/// What opens the records of a file.
+fn cipher(header: &FileHeader, keys: &Keys) -> Result<Option<Cipher>, Flaw> {
+    let Some(seal) = &header.seal else { return Ok(None) };
+    let key = keys.find(seal.day).ok_or(Flaw::NoKey { day: seal.day.0 })?;
+    Ok(Some(of_file(&key, seal)))
+}
+
+fn of_file(key: &Key, seal: &Seal) -> Cipher {
+    key.cipher("journal", &seal.salt)
 }
 
 /// The last group of the last segment, and what lies torn behind it.
@@ -422,7 +515,11 @@ fn last_group<F: DiskFile>(last: &Segment<F>) -> Result<(Batch, Option<Torn>), O
     while end < size {
         match last.frames(end, size, WINDOW)? {
             Ok(frames) => (end, group) = (frames.batch.end(), frames.group),
-            Err(flaw) if end < last.header.complete || last.witness(end, size)?.is_some() => {
+            Err(flaw)
+                if flaw.is_of_key()
+                    || end < last.header.complete
+                    || last.witness(end, size)?.is_some() =>
+            {
                 return Err(last.damage(end, flaw, Remedy::KeepEarlier).into());
             }
             Err(_) => {
@@ -443,22 +540,44 @@ fn last_group<F: DiskFile>(last: &Segment<F>) -> Result<(Batch, Option<Torn>), O
     Ok((frames.batch, torn))
 }
 
-/// Makes the segment that begins with `group`, durable with its name.
-fn make_segment<D: Disk>(disk: &D, group: &mut Batch) -> Result<Segment<D::File>, Failure> {
+/// Makes the segment that begins with `group`, durable with its name, in the version in which the
+/// group's frames lie.
+fn make_segment<D: Disk>(
+    disk: &D,
+    keys: &Keys,
+    group: &Batch,
+) -> Result<Segment<D::File>, Failure> {
     let unnamed = disk.path().join(UNNAMED);
     let name = name_of(group.start());
     let path = disk.path().join(&name);
-    let salt = disk.salt().map_err(|e| failure("draw a salt for", unnamed.clone(), e))?;
-    group.seal(salt);
-    let header = FileHeader { base: group.start(), salt, complete: group.end() };
+    let salt = || disk.salt().map_err(|e| failure("draw a salt for", unnamed.clone(), e));
+    let (seal, cipher) = match group.layout() {
+        Layout::Plain => (None, None),
+        Layout::Sealed => {
+            let (day, key) = keys.present().map_err(no_key)?;
+            let (low, high) = (u128::from(salt()?), u128::from(salt()?));
+            let seal = Seal { day, salt: (high << 64 | low).to_le_bytes() };
+            (Some(seal), Some(of_file(&key, &seal)))
+        }
+    };
+    let (base, complete) = (group.start(), group.end());
+    let header = FileHeader { base, salt: salt()?, complete, seal };
     let mut octets = header.octets();
-    octets.extend(group.octets());
+    octets.extend(group.written(header.salt, cipher.as_ref()));
     let file = disk.create(UNNAMED).map_err(|e| failure("create", unnamed.clone(), e))?;
     write_full(&file, &octets, 0).map_err(|e| failure("write", unnamed.clone(), e))?;
     file.sync().map_err(|e| failure("sync", unnamed.clone(), e))?;
     disk.rename(UNNAMED, &name).map_err(|e| failure("rename", unnamed, e))?;
     disk.sync().map_err(|e| failure("sync", disk.path().to_owned(), e))?;
-    Ok(Segment { header, name, path, file })
+    Ok(Segment { header, name, path, file, cipher })
+}
+
+/// The day's key cannot be made: as if the disk had refused the file.
+fn no_key(error: KeyError) -> Failure {
+    match error {
+        KeyError::File { action, path, error } => failure(action, path, error),
+        other => failure("use the keys of", PathBuf::new(), io::Error::other(other)),
+    }
 }
 
 /// Adds the new active segment; one with the same base had no durable record of its own.

@@ -16,6 +16,8 @@
 //! # What holds
 //!
 //! * A record is there whole or not at all, and never without those before it.
+//! * A record lies sealed under the key of the day on which its file was begun
+//!   ([`seal`](crate::seal)); without that key nobody reads it.
 //! * What was reported durable is there after any crash, at the same position. This takes a disk
 //!   that keeps what it says it synced, and that leaves the first octets of a sector as they were
 //!   when power fails while it rewrites the sector with more octets behind them.
@@ -48,6 +50,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
+use crate::seal::Day;
+use crate::seal::Keys;
 use crate::time::Span;
 
 pub use crate::message::Position;
@@ -90,7 +94,7 @@ pub trait Log: Send + Sync {
     ///
     /// # Errors
     /// [`Failure::Disk`] when it may work later, [`Failure::Moved`] when it never will.
-    fn append(&self, batch: &mut Batch) -> Result<(), Failure>;
+    fn append(&self, batch: &Batch) -> Result<(), Failure>;
 
     /// The record at `at`.
     ///
@@ -103,6 +107,16 @@ pub trait Log: Send + Sync {
     /// # Errors
     /// See [`ReadError`].
     fn read_from(&self, at: Position, octets: usize) -> Result<Batch, ReadError>;
+
+    /// The position from which on every record is sealed under the key of `day` or a later one. A
+    /// new file is begun when the newest is older. This waits for the disk.
+    ///
+    /// # Errors
+    /// [`Failure::Disk`]; the log is as good as before.
+    fn sealed_since(&self, day: Day) -> Result<Position, Failure>;
+
+    /// The oldest day whose key is needed to read the log.
+    fn oldest_day(&self) -> Option<Day>;
 
     /// Drops records below `below`, as far as that can be done cheaply, and returns the new
     /// [`Log::first`]. This waits for the disk.
@@ -143,14 +157,15 @@ pub struct Torn {
     pub octets: u64,
 }
 
-/// Opens the journal in `disk`, which is the directory [`Config::dir`] or a simulated one.
+/// Opens the journal in `disk`, which is the directory [`Config::dir`] or a simulated one, sealed
+/// with `keys`.
 ///
 /// This reads the newest file only; replay checks the older ones as it reads them.
 ///
 /// # Errors
 /// See [`OpenError`]; the files are as they were.
-pub fn open(disk: impl Disk, config: &Config) -> Result<Opened, OpenError> {
-    let (log, torn) = Local::open(disk, config.segment_bytes)?;
+pub fn open(disk: impl Disk, config: &Config, keys: &Keys) -> Result<Opened, OpenError> {
+    let (log, torn) = Local::open(disk, config.segment_bytes, keys)?;
     Ok(Opened { torn, ..over(Arc::new(log), config) })
 }
 
@@ -206,6 +221,12 @@ pub enum Remedy {
     /// The file can be read by a newer program only.
     #[error("start the hikyaku that wrote it")]
     Upgrade,
+    /// The key of the file's day is missing.
+    #[error(
+        "put back the key of that day; without it the records of this file cannot be read by \
+         anybody, and moving it and all older files away goes on with those that follow it"
+    )]
+    Key,
     /// Records follow in later files.
     #[error(
         "put back a copy of this file, or move it and all older files away to go on with the \

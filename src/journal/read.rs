@@ -98,7 +98,7 @@ impl Follow {
         if self.failed || self.at() >= self.until {
             return None;
         }
-        if self.offset >= self.run.octets().len()
+        if self.offset >= self.run.length()
             && let Err(error) = self.read_ahead()
         {
             self.failed = true;

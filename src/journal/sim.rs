@@ -31,6 +31,7 @@ use crate::journal::Config;
 use crate::journal::disk::Disk;
 use crate::journal::disk::DiskFile;
 use crate::journal::open;
+use crate::seal::Keys;
 
 /// What a disk writes in one piece.
 const SECTOR: usize = 512;
@@ -404,7 +405,9 @@ pub fn open_arbitrary(octets: &[u8]) {
 /// All records that can be read of a journal, which must be the same after a power loss.
 fn read_twice(disk: &SimDisk) -> Vec<Vec<u8>> {
     let read = |disk: SimDisk| {
-        let Ok(journal) = open(disk, &Config::default()) else { return Vec::new() };
+        let Ok(journal) = open(disk, &Config::default(), &Keys::known(0)) else {
+            return Vec::new();
+        };
         let records = journal.reader.follow(journal.first);
         records.map_while(Result::ok).map(|(_, record)| record).collect::<Vec<_>>()
     };
@@ -417,7 +420,7 @@ fn read_twice(disk: &SimDisk) -> Vec<Vec<u8>> {
 fn good_file() -> (String, Vec<u8>, Vec<Vec<u8>>) {
     let disk = SimDisk::new(4);
     let mut records = Vec::new();
-    if let Ok(mut journal) = open(disk.clone(), &Config::default()) {
+    if let Ok(mut journal) = open(disk.clone(), &Config::default(), &Keys::known(0)) {
         for number in 1..=12_u8 {
             let record = vec![number; 3 * usize::from(number)];
             let pushed = journal.appender.push(&record).is_ok();

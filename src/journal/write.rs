@@ -12,6 +12,7 @@ use crate::journal::Config;
 use crate::journal::Failure;
 use crate::journal::Log;
 use crate::journal::Position;
+use crate::seal::Day;
 
 /// Makes batches durable; the writer's thread owns it.
 ///
@@ -69,7 +70,7 @@ impl Writer {
         match self.pending.back_mut() {
             Some(last)
                 if last.records() + batch.records() <= self.max_records
-                    && last.octets().len() + batch.octets().len() <= self.max_octets =>
+                    && last.length() + batch.length() <= self.max_octets =>
             {
                 last.absorb(&batch);
             }
@@ -86,7 +87,7 @@ impl Writer {
 
     /// Makes the oldest group durable.
     fn flush_group(&mut self) -> Result<Position, Failure> {
-        if let Some(group) = self.pending.front_mut() {
+        if let Some(group) = self.pending.front() {
             if let Err(failure) = self.log.append(group) {
                 self.failure = Some(failure.clone());
                 return Err(failure);
@@ -113,7 +114,7 @@ impl Writer {
     /// Whether the next flush would be as large as one may be.
     fn is_full(&self) -> bool {
         self.pending.front().is_some_and(|group| {
-            group.records() >= self.max_records || group.octets().len() >= self.max_octets
+            group.records() >= self.max_records || group.length() >= self.max_octets
         }) || self.pending.len() > 1
     }
 }
@@ -166,6 +167,20 @@ pub struct Trimmer {
 impl Trimmer {
     pub(super) fn new(log: Arc<dyn Log>) -> Self {
         Self { log }
+    }
+
+    /// The position from which on every record is sealed under the key of `day` or a later one; a
+    /// new file is begun when the newest is older.
+    ///
+    /// # Errors
+    /// The disk refused; the log is as good as before.
+    pub fn sealed_since(&self, day: Day) -> Result<Position, Failure> {
+        self.log.sealed_since(day)
+    }
+
+    /// The oldest day whose key is needed to read the log.
+    pub fn oldest_day(&self) -> Option<Day> {
+        self.log.oldest_day()
     }
 
     /// Removes the files whose records all lie below `below`, never the newest one, and returns

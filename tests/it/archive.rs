@@ -352,6 +352,10 @@ fn truth(log: &Log) -> Truth {
     truth
 }
 
+pub(crate) fn keys() -> hikyaku::seal::Keys {
+    hikyaku::seal::Keys::known(1)
+}
+
 pub(crate) fn config(dir: &Path) -> Config {
     Config { dir: dir.to_owned(), ..Config::default() }
 }
@@ -900,7 +904,8 @@ async fn an_event_shows_what_webhooks_promise() {
 async fn the_loop_follows_a_journal_and_writes_all_when_it_ends() {
     let dir = tempfile::tempdir().unwrap();
     let files = hikyaku::journal::disk::Files::new(dir.path().join("journal"));
-    let mut journal = hikyaku::journal::open(files, &hikyaku::journal::Config::default()).unwrap();
+    let mut journal =
+        hikyaku::journal::open(files, &hikyaku::journal::Config::default(), &keys()).unwrap();
     let lives = lives(44, 30);
     let mut log = Log::default();
     let config = config(&dir.path().join("archive"));

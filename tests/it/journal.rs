@@ -29,6 +29,8 @@ use hikyaku::journal::run;
 use hikyaku::journal::sim::Chances;
 use hikyaku::journal::sim::SimDisk;
 use hikyaku::journal::sim::open_arbitrary;
+use hikyaku::seal::Day;
+use hikyaku::seal::Keys;
 use hikyaku::time::Span;
 use proptest::prelude::*;
 
@@ -36,7 +38,11 @@ type Records = Vec<(Position, Vec<u8>)>;
 type Engine<'a> = &'a dyn Fn() -> Result<Arc<dyn Log>, OpenError>;
 
 /// Files so small that a few records fill one.
-const SEGMENT: u64 = 1_000;
+const SEGMENT: u64 = 1_200;
+
+fn keys() -> Keys {
+    Keys::known(1)
+}
 
 fn config() -> Config {
     Config { segment_bytes: SEGMENT, retry: Span::millis(0), ..Config::default() }
@@ -45,9 +51,9 @@ fn config() -> Config {
 /// Runs `test` on each engine; what it is given opens the same log each time.
 fn on_every_engine(test: impl Fn(Engine<'_>)) {
     let dir = tempfile::tempdir().unwrap();
-    let local = |disk| Ok(Arc::new(Local::open(disk, SEGMENT)?.0) as Arc<dyn Log>);
+    let local = |disk| Ok(Arc::new(Local::open(disk, SEGMENT, &keys())?.0) as Arc<dyn Log>);
     test(&|| {
-        let (log, _) = Local::open(Files::new(dir.path().join("not/there/yet")), SEGMENT)?;
+        let (log, _) = Local::open(Files::new(dir.path().join("not/there/yet")), SEGMENT, &keys())?;
         Ok(Arc::new(log))
     });
     let disk = SimDisk::new(1);
@@ -207,8 +213,8 @@ fn records_are_refused_while_too_much_waits_for_the_disk() {
         let config = Config { pending_bytes: 100, ..config() };
         let mut journal = over(engine().unwrap(), &config);
         assert_eq!(journal.appender.pending(), 0);
-        push(&mut journal, &[&[1; 34], &[2; 34]]);
-        let refused = Err(PushError::Full { pending: 117, max: 100 });
+        push(&mut journal, &[&[1; 18], &[2; 18]]);
+        let refused = Err(PushError::Full { pending: 133, max: 100 });
         assert_eq!(journal.appender.push(&[3]), refused);
         let batch = journal.appender.take_batch().unwrap();
         assert_eq!(journal.appender.push(&[3]), refused, "what was taken waits too");
@@ -224,7 +230,7 @@ fn batches_end_at_the_configured_count_and_octets() {
         let config = Config { batch_records: 3, batch_bytes: 100, ..config() };
         let mut journal = over(engine().unwrap(), &config);
         assert!(journal.appender.take_batch().is_none());
-        push(&mut journal, &[b"1", b"2", b"3", b"4", &[5; 60], &[6; 60], &[7; 200], b"8"]);
+        push(&mut journal, &[b"1", b"2", b"3", b"4", &[5; 30], &[6; 30], &[7; 200], b"8"]);
         let mut batches: Vec<Batch> = Vec::new();
         while let Some(batch) = journal.appender.take_batch() {
             assert_eq!(batches.last().map_or(journal.end, Batch::end), batch.start());
@@ -288,7 +294,7 @@ fn a_batch_goes_to_the_end_of_the_log_and_nowhere_else() {
         flush(&mut mine).unwrap();
         push(&mut deposed, &[b"late"]);
         let refused = flush(&mut deposed);
-        assert!(matches!(refused, Err(Failure::Moved { expected: 0, end: 20 })), "{refused:?}");
+        assert!(matches!(refused, Err(Failure::Moved { expected: 0, end: 36 })), "{refused:?}");
         assert_eq!(all(&mine.reader), [(Position(0), b"mine".to_vec())]);
     });
 }
@@ -413,7 +419,7 @@ impl Model {
 
 /// Opens, writes groups of one to four records, trims now and then; ends at the first failure.
 fn life(disk: &SimDisk, model: &mut Model, groups: usize) -> Result<(), OpenError> {
-    let mut journal = open(disk.clone(), &config())?;
+    let mut journal = open(disk.clone(), &config(), &keys())?;
     model.reopened(&journal);
     for group in 0..groups {
         for n in 0..=group % 4 {
@@ -443,7 +449,7 @@ fn a_crash_at_any_operation_loses_nothing_durable() {
         life(&disk, &mut Model::default(), 15).unwrap();
         disk.operations()
     };
-    assert!(operations > 50, "{operations}");
+    assert!(operations > 40, "{operations}");
     for crash in 0..=operations {
         let disk = SimDisk::new(1);
         disk.crash_at(crash);
@@ -480,10 +486,10 @@ fn what_a_killed_process_left_unsynced_is_made_durable() {
             let ended = life(&disk, &mut model, 12);
             assert!(ended.is_err());
             let disk = disk.kill();
-            let journal = open(disk.clone(), &config()).unwrap();
+            let journal = open(disk.clone(), &config(), &keys()).unwrap();
             model.reopened(&journal);
             for seed in seeds(10) {
-                let journal = open(disk.restart(seed), &config()).unwrap();
+                let journal = open(disk.restart(seed), &config(), &keys()).unwrap();
                 model.clone().reopened(&journal);
             }
         }
@@ -494,7 +500,7 @@ fn what_a_killed_process_left_unsynced_is_made_durable() {
 fn after_any_failure_everything_can_still_be_written() {
     for operation in 0.. {
         let disk = SimDisk::new(operation);
-        let mut journal = open(disk.clone(), &config()).unwrap();
+        let mut journal = open(disk.clone(), &config(), &keys()).unwrap();
         disk.fail_at(operation);
         let mut model = Model::default();
         let mut failures = 0;
@@ -507,7 +513,7 @@ fn after_any_failure_everything_can_still_be_written() {
         }
         assert_eq!(all(&journal.reader), model.durable);
         for seed in seeds(10) {
-            let journal = open(disk.restart(seed), &config()).unwrap();
+            let journal = open(disk.restart(seed), &config(), &keys()).unwrap();
             model.clone().reopened(&journal);
         }
         if failures == 0 {
@@ -525,7 +531,7 @@ fn reopen_after_failure(disk: &SimDisk, journal: &mut Opened, model: &mut Model)
     assert!(model.write(journal).is_err(), "refused");
     assert_eq!(disk.operations(), before, "and not even tried");
     for seed in seeds(10) {
-        let journal = open(disk.restart(seed), &config()).unwrap();
+        let journal = open(disk.restart(seed), &config(), &keys()).unwrap();
         model.clone().reopened(&journal);
     }
     let end = journal.writer.reopen().unwrap();
@@ -537,7 +543,7 @@ fn reopen_after_failure(disk: &SimDisk, journal: &mut Opened, model: &mut Model)
 #[test]
 fn a_file_that_failed_is_never_written_again() {
     let disk = SimDisk::new(1);
-    let mut journal = open(disk.clone(), &config()).unwrap();
+    let mut journal = open(disk.clone(), &config(), &keys()).unwrap();
     let mut expected = fill(&mut journal, 3);
     for operation in [0, 1] {
         let (name, _) = disk.contents().pop_last().unwrap();
@@ -556,7 +562,7 @@ fn a_file_that_failed_is_never_written_again() {
 #[test]
 fn a_full_disk_stops_the_writer_until_there_is_room() {
     let disk = SimDisk::new(1);
-    let mut journal = open(disk.clone(), &config()).unwrap();
+    let mut journal = open(disk.clone(), &config(), &keys()).unwrap();
     let mut expected = fill(&mut journal, 20);
     disk.set_capacity(Some(
         disk.contents().values().map(|file| file.len() as u64).sum::<u64>() + 50,
@@ -576,14 +582,14 @@ fn a_full_disk_stops_the_writer_until_there_is_room() {
     assert_eq!(journal.writer.reopen().unwrap(), journal.appender.end());
     assert_eq!(all(&journal.reader), expected);
     expected.extend(fill(&mut journal, 20));
-    assert_eq!(all(&open(disk.restart(1), &config()).unwrap().reader), expected);
+    assert_eq!(all(&open(disk.restart(1), &config(), &keys()).unwrap().reader), expected);
 }
 
 #[test]
 fn the_writers_thread_goes_on_when_the_disk_does() {
     let disk = SimDisk::new(3);
     let few = Config { batch_records: 4, ..config() };
-    let mut journal = open(disk.clone(), &few).unwrap();
+    let mut journal = open(disk.clone(), &few, &keys()).unwrap();
     disk.set_chances(Chances {
         failed_writes: 100,
         failed_syncs: 200,
@@ -613,7 +619,7 @@ fn the_writers_thread_goes_on_when_the_disk_does() {
 #[test]
 fn the_writers_thread_ends_with_its_last_sender_even_if_the_disk_never_comes_back() {
     let disk = SimDisk::new(3);
-    let mut journal = open(disk.clone(), &config()).unwrap();
+    let mut journal = open(disk.clone(), &config(), &keys()).unwrap();
     disk.set_capacity(Some(0));
     let (sender, receiver) = mpsc::channel();
     push(&mut journal, &[b"lost"]);
@@ -630,7 +636,7 @@ fn the_writers_thread_ends_with_its_last_sender_even_if_the_disk_never_comes_bac
 /// A log of several files, closed. The newest file has several groups, the last group two records.
 fn closed_log() -> (SimDisk, Records) {
     let disk = SimDisk::new(1);
-    let mut journal = open(disk.clone(), &config()).unwrap();
+    let mut journal = open(disk.clone(), &config(), &keys()).unwrap();
     let mut records = fill(&mut journal, 41);
     for number in 0..10 {
         let record = record(100 + number, 20 + number);
@@ -648,7 +654,7 @@ fn closed_log() -> (SimDisk, Records) {
 
 /// Opens and reads all there is, as a start of the gateway does.
 fn replay(disk: SimDisk) -> Result<Records, ReadError> {
-    match open(disk, &config()) {
+    match open(disk, &config(), &keys()) {
         Ok(journal) => journal.reader.follow(journal.first).collect(),
         Err(OpenError::Damaged(damage)) => Err(damage.into()),
         Err(OpenError::Failed(failure)) => Err(failure.into()),
@@ -672,7 +678,7 @@ fn a_flipped_bit_is_refused_with_its_place() {
         for offset in 0..octets.len() {
             let disk = disk.restart(0);
             disk.flip(name, offset, 1 << (offset % 8));
-            let at = base(name) + (offset as u64).saturating_sub(40);
+            let at = base(name) + (offset as u64).saturating_sub(64);
             let before = records.iter().filter(|(start, _)| start.0 <= at).count();
             let outcome = replay(disk);
             if name == newest && at >= last_group.0 {
@@ -686,7 +692,7 @@ fn a_flipped_bit_is_refused_with_its_place() {
             };
             assert!(damage.file.ends_with(name), "{damage}");
             let frame = records[before - 1].0;
-            let place = if offset < 40 { 0 } else { frame.0 - base(name) + 40 };
+            let place = if offset < 64 { 0 } else { frame.0 - base(name) + 64 };
             assert_eq!(damage.offset, place, "{damage}");
             let remedy = if name == newest { Remedy::KeepEarlier } else { Remedy::KeepLater };
             let future = matches!(damage.flaw, Flaw::Version { .. });
@@ -698,7 +704,7 @@ fn a_flipped_bit_is_refused_with_its_place() {
 #[test]
 fn what_was_opened_once_is_refused_when_damaged_even_at_the_very_end() {
     let (disk, records) = closed_log();
-    open(disk.clone(), &config()).unwrap();
+    open(disk.clone(), &config(), &keys()).unwrap();
     let (newest, octets) = disk.contents().pop_last().unwrap();
     assert_eq!(
         base(&newest),
@@ -720,7 +726,7 @@ fn what_was_opened_once_is_refused_when_damaged_even_at_the_very_end() {
 #[test]
 fn what_was_cut_once_never_comes_back() {
     let disk = SimDisk::new(1);
-    let mut journal = open(disk.clone(), &config()).unwrap();
+    let mut journal = open(disk.clone(), &config(), &keys()).unwrap();
     push(&mut journal, &[b"durable"]);
     flush(&mut journal).unwrap();
     let durable = disk.contents();
@@ -731,7 +737,7 @@ fn what_was_cut_once_never_comes_back() {
 
     let disk = SimDisk::new(2);
     disk.put(&name, &durable[&name]);
-    open(disk.clone(), &config()).unwrap();
+    open(disk.clone(), &config(), &keys()).unwrap();
     // The new file lies where the old one lay, and the old octets are still behind it.
     let (again, octets) = disk.contents().pop_last().unwrap();
     assert_eq!((&again, octets.len()), (&name, durable[&name].len()));
@@ -771,20 +777,20 @@ fn a_torn_tail_is_cut_at_the_last_whole_record_for_good() {
     let files = disk.contents();
     let (newest, octets) = files.last_key_value().unwrap();
     let (last_group, _) = records[records.len() - 2];
-    let group = usize::try_from(last_group.0 - base(newest)).unwrap() + 40;
+    let group = usize::try_from(last_group.0 - base(newest)).unwrap() + 64;
     for length in group..octets.len() {
         for garbage in [&[][..], &[0; 700], &[0xff; 20], b"hikyaku"] {
             let disk = disk.restart(0);
             disk.put(newest, &[&octets[..length], garbage].concat());
-            let journal = open(disk.clone(), &config()).unwrap();
+            let journal = open(disk.clone(), &config(), &keys()).unwrap();
             let found = all(&journal.reader);
             let ends = |(at, record): &(Position, Vec<u8>)| {
-                at.0 + 16 + record.len() as u64 <= base(newest) + length as u64 - 40
+                at.0 + 32 + record.len() as u64 <= base(newest) + length as u64 - 64
             };
             let whole: Records = records.iter().filter(|r| ends(r)).cloned().collect();
             assert_eq!(found, whole, "{length}");
             let torn = journal.torn.map_or(0, |torn| torn.octets);
-            let end = journal.end.0 - base(newest) + 40;
+            let end = journal.end.0 - base(newest) + 64;
             assert_eq!(torn, (length + garbage.len()) as u64 - end);
             drop(journal.appender);
             assert_eq!(replay(disk.restart(1)).unwrap(), whole);
@@ -795,7 +801,7 @@ fn a_torn_tail_is_cut_at_the_last_whole_record_for_good() {
 #[test]
 fn a_group_whose_sectors_came_in_another_order_is_torn_and_not_damaged() {
     let disk = SimDisk::new(1);
-    let mut journal = open(disk.clone(), &config()).unwrap();
+    let mut journal = open(disk.clone(), &config(), &keys()).unwrap();
     push(&mut journal, &[b"first"]);
     flush(&mut journal).unwrap();
     push(&mut journal, &[&[1; 600], &[2; 600], &[3; 600]]);
@@ -814,12 +820,12 @@ fn octets_of_another_file_or_another_place_are_no_records() {
     let (disk, records) = closed_log();
     let files = disk.contents();
     let (newest, octets) = files.last_key_value().unwrap();
-    let others = files.values().map(|other| &other[40..]);
-    let moved = [&octets[40..], &octets[41..]];
+    let others = files.values().map(|other| &other[64..]);
+    let moved = [&octets[64..], &octets[65..]];
     for stale in others.chain(moved) {
         let disk = disk.restart(0);
         disk.put(newest, &[octets, stale].concat());
-        let journal = open(disk.clone(), &config()).unwrap();
+        let journal = open(disk.clone(), &config(), &keys()).unwrap();
         assert_eq!(all(&journal.reader), records);
         assert_eq!(journal.torn.unwrap().octets, stale.len() as u64);
     }
@@ -829,12 +835,12 @@ fn octets_of_another_file_or_another_place_are_no_records() {
 fn a_file_of_a_newer_program_is_refused() {
     let (disk, _) = closed_log();
     let (name, mut octets) = disk.contents().pop_last().unwrap();
-    octets[8] = 2;
+    octets[8] = 3;
     disk.put(&name, &octets);
     assert_eq!(
-        open(disk, &config()).unwrap_err().to_string(),
+        open(disk, &config(), &keys()).unwrap_err().to_string(),
         format!(
-            "sim/{name}, octet 0: expected format version 1 or older, found version 2, \
+            "sim/{name}, octet 0: expected format version 2 or older, found version 3, \
              which a newer hikyaku wrote; start the hikyaku that wrote it"
         )
     );
@@ -846,7 +852,9 @@ fn a_renamed_file_is_refused() {
     let (name, octets) = disk.contents().pop_first().unwrap();
     disk.remove(&name).unwrap();
     disk.put("0000000000000001.log", &octets);
-    let Err(OpenError::Damaged(damage)) = open(disk, &config()) else { panic!("it was opened") };
+    let Err(OpenError::Damaged(damage)) = open(disk, &config(), &keys()) else {
+        panic!("it was opened")
+    };
     assert_eq!(damage.flaw, Flaw::Renamed { found: 0 });
 }
 
@@ -856,7 +864,7 @@ fn a_file_that_cannot_be_read_is_refused_and_not_cut() {
     for name in disk.contents().keys() {
         let disk = disk.restart(0);
         disk.spoil(name);
-        let outcome = open(disk, &config()).map(drop);
+        let outcome = open(disk, &config(), &keys()).map(drop);
         let Err(OpenError::Failed(failure)) = outcome else { panic!("{outcome:?}") };
         let expected = format!("cannot read sim/{name}: the disk does not answer");
         assert_eq!(failure.to_string(), expected);
@@ -869,7 +877,7 @@ fn files_that_are_not_the_journals_are_left_alone() {
     let strangers = ["notes.txt", "12.log", "00000000000000FF.log", "lost+found"];
     strangers.iter().for_each(|name| fs::write(dir.path().join(name), b"mine").unwrap());
     fs::write(dir.path().join("segment.new"), b"left by a crash").unwrap();
-    let mut journal = open(Files::new(dir.path()), &config()).unwrap();
+    let mut journal = open(Files::new(dir.path()), &config(), &keys()).unwrap();
     let records = fill(&mut journal, 10);
     assert_eq!(all(&journal.reader), records);
     drop(journal);
@@ -881,7 +889,7 @@ fn files_that_are_not_the_journals_are_left_alone() {
 fn only_the_owner_may_read_the_files() {
     let dir = tempfile::tempdir().unwrap();
     let journal = dir.path().join("journal");
-    open(Files::new(&journal), &config()).unwrap();
+    open(Files::new(&journal), &config(), &keys()).unwrap();
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&journal), 0o700);
     for entry in fs::read_dir(&journal).unwrap() {
@@ -894,8 +902,113 @@ fn a_directory_that_cannot_be_used_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
     fs::write(&file, b"").unwrap();
-    let refused = open(Files::new(file.join("journal")), &config()).unwrap_err().to_string();
+    let refused =
+        open(Files::new(file.join("journal")), &config(), &keys()).unwrap_err().to_string();
     assert!(refused.starts_with("cannot make ") && refused.contains("file/journal"), "{refused}");
+}
+
+// Keys.
+
+#[test]
+fn records_lie_sealed_and_open_under_their_key_only() {
+    let (disk, records) = closed_log();
+    let record = b"a text that nobody else may read";
+    let mut journal = open(disk.clone(), &config(), &keys()).unwrap();
+    push(&mut journal, &[record]);
+    flush(&mut journal).unwrap();
+    drop(journal);
+    let files = disk.contents();
+    let part = &record[2..18];
+    assert!(!files.values().any(|octets| octets.windows(16).any(|found| found == part)));
+    let other = open(disk.restart(0), &config(), &Keys::known(2)).map(drop);
+    let Err(OpenError::Damaged(damage)) = other else { panic!("{other:?}") };
+    assert_eq!(damage.flaw, Flaw::Seal, "not taken for torn");
+    assert_eq!(replay(disk).unwrap().len(), records.len() + 1);
+}
+
+#[test]
+fn each_day_has_files_of_its_own_that_go_unread_with_its_key() {
+    let disk = SimDisk::new(1);
+    let keys = Keys::known(1);
+    let today = keys.today();
+    let mut journal = open(disk.clone(), &config(), &keys).unwrap();
+    let mut records = Records::new();
+    for day in 0..4 {
+        keys.set_today(Day(today.0 + day));
+        let record = record(day as usize, 30);
+        records.push((journal.appender.push(&record).unwrap(), record));
+        flush(&mut journal).unwrap();
+    }
+    assert_eq!(disk.contents().len(), 4);
+    assert_eq!(journal.trimmer.oldest_day(), Some(today));
+    let since = journal.trimmer.sealed_since(Day(today.0 + 2)).unwrap();
+    assert_eq!(since, records[2].0);
+    assert_eq!(journal.trimmer.trim(since).unwrap(), since);
+    assert_eq!(journal.trimmer.oldest_day(), Some(Day(today.0 + 2)));
+    assert_eq!(keys.erase_below(Day(today.0 + 2)).unwrap(), [today, Day(today.0 + 1)]);
+    assert_eq!(all(&journal.reader), records[2..]);
+    // The newest file is older than the day asked for: another one takes its place.
+    let end = journal.reader.end();
+    assert_eq!(journal.trimmer.sealed_since(Day(today.0 + 3)).unwrap(), records[3].0);
+    keys.set_today(Day(today.0 + 9));
+    assert_eq!(journal.trimmer.sealed_since(Day(today.0 + 9)).unwrap(), end);
+    let at = push(&mut journal, &[b"behind it"])[0];
+    flush(&mut journal).unwrap();
+    assert_eq!((at, journal.reader.read(at).unwrap()), (end, b"behind it".to_vec()));
+    drop(journal);
+    let journal = open(disk.restart(1), &config(), &keys).unwrap();
+    assert_eq!(all(&journal.reader).len(), 3);
+    drop(journal);
+    keys.erase_below(Day(today.0 + 3)).unwrap();
+    let error = open(disk.restart(2), &config(), &keys).map(drop).unwrap_err().to_string();
+    let expected = "octet 0: the records are sealed under the key of 2026-11-24, which is not \
+                    there; put back the key of that day";
+    assert!(error.contains(expected), "{error}");
+}
+
+/// A file of version 1 with these records in one group.
+fn version_1(base: u64, records: &[&[u8]]) -> Vec<u8> {
+    let salt = 0x5a17_u64.to_le_bytes();
+    let mut frames = Vec::new();
+    for record in records {
+        let back = u32::try_from(frames.len()).unwrap();
+        let check = crc32c::crc32c(record);
+        let fields = [u32::try_from(record.len()).unwrap(), back, check].map(u32::to_le_bytes);
+        let at = (base + u64::from(back)).to_le_bytes();
+        let frame_check = crc32c::crc32c(&[&salt, &at, fields.concat().as_slice()].concat());
+        frames.extend([fields.concat(), frame_check.to_le_bytes().to_vec()].concat());
+        frames.extend(*record);
+    }
+    let fields = [base.to_le_bytes(), salt, base.to_le_bytes()].concat();
+    let head = [b"hikyaku\0".as_slice(), &1_u32.to_le_bytes()].concat();
+    let check = crc32c::crc32c(&[head.as_slice(), &fields].concat());
+    [head, check.to_le_bytes().to_vec(), fields, frames].concat()
+}
+
+#[test]
+fn a_log_of_version_1_is_read_and_goes_on_in_this_one() {
+    let disk = SimDisk::new(1);
+    disk.put("0000000000000100.log", &version_1(0x100, &[b"one", b"two"]));
+    disk.put("0000000000000126.log", &version_1(0x126, &[b"three"]));
+    let mut expected: Records = vec![
+        (Position(0x100), b"one".to_vec()),
+        (Position(0x113), b"two".to_vec()),
+        (Position(0x126), b"three".to_vec()),
+    ];
+    let keys = keys();
+    for round in 0..3_usize {
+        let mut journal = open(disk.clone(), &config(), &keys).unwrap();
+        assert_eq!(all(&journal.reader), expected, "{round}");
+        let record = record(round, 40);
+        expected.push((journal.appender.push(&record).unwrap(), record));
+        flush(&mut journal).unwrap();
+        assert_eq!(all(&journal.reader), expected);
+    }
+    let journal = open(disk.restart(1), &config(), &keys).unwrap();
+    assert_eq!(all(&journal.reader), expected);
+    // What lies open is older than any key.
+    let since = journal.trimmer.sealed_since(keys.due()).unwrap();
+    assert_eq!(since, expected[3].0);
 }
 
 // Whatever is done, in any order.
@@ -956,7 +1069,7 @@ impl Machine {
     }
 
     fn start(&mut self, disk: SimDisk) {
-        let journal = open(disk.clone(), &config()).unwrap();
+        let journal = open(disk.clone(), &config(), &keys()).unwrap();
         self.model.reopened(&journal);
         (self.disk, self.journal) = (disk, Some(journal));
     }

@@ -23,6 +23,7 @@ mod process;
 mod receipt_vectors;
 mod route;
 mod route_compose;
+mod seal;
 mod session;
 mod sim;
 mod smsc;

@@ -13,10 +13,15 @@ const LAYERS: &[(&str, Kind, &[&str])] = &[
     ("route", Kind::Core, &["time", "pdu", "text", "message", "receipt"]),
     ("dispatch", Kind::Core, &["time", "pdu", "text", "session", "message", "receipt", "route"]),
     ("clock", Kind::Shell, &["time"]),
-    ("journal", Kind::Shell, &["time", "message"]),
-    ("archive", Kind::Shell, &["time", "clock", "pdu", "message", "journal"]),
+    ("seal", Kind::Shell, &["time", "clock"]),
+    ("journal", Kind::Shell, &["time", "message", "seal"]),
+    ("archive", Kind::Shell, &["time", "clock", "pdu", "message", "seal", "journal"]),
     ("link", Kind::Shell, &["time", "clock", "pdu", "session", "dispatch"]),
-    ("notify", Kind::Shell, &["time", "clock", "message", "route", "text", "dispatch", "archive"]),
+    (
+        "notify",
+        Kind::Shell,
+        &["time", "clock", "message", "route", "text", "dispatch", "seal", "archive"],
+    ),
     (
         "api",
         Kind::Shell,
@@ -28,8 +33,8 @@ const LAYERS: &[(&str, Kind, &[&str])] = &[
         "config",
         Kind::Shell,
         &[
-            "time", "pdu", "text", "session", "message", "receipt", "route", "dispatch", "journal",
-            "archive", "link", "api", "notify", "ops", "smsc",
+            "time", "pdu", "text", "session", "message", "receipt", "route", "dispatch", "seal",
+            "journal", "archive", "link", "api", "notify", "ops", "smsc",
         ],
     ),
     (
@@ -37,7 +42,7 @@ const LAYERS: &[(&str, Kind, &[&str])] = &[
         Kind::Shell,
         &[
             "time", "clock", "pdu", "text", "session", "message", "receipt", "route", "dispatch",
-            "journal", "archive", "link", "api", "notify", "ops", "smsc", "config",
+            "seal", "journal", "archive", "link", "api", "notify", "ops", "smsc", "config",
         ],
     ),
     (

@@ -3,6 +3,7 @@
 use hikyaku::dispatch::Event;
 use hikyaku::dispatch::Reply;
 use hikyaku::message::Class;
+use hikyaku::message::Position;
 use hikyaku::message::Record;
 use hikyaku::message::UnansweredCause;
 
@@ -187,4 +188,50 @@ fn the_journal_is_cleaned_and_a_replay_of_the_rest_finds_the_same() {
     world.pass(SECOND * 86_000);
     assert_eq!(world.one().text(), "next year");
     world.check_replay();
+}
+
+#[test]
+fn what_is_live_is_written_again_before_its_key_goes_however_short_the_journal_is() {
+    let config = format!(
+        "{ONE}\n[dispatch]\nidempotency_ttl = \"10m\"\n\
+         orphan_hold = \"10s\"\nreference_hold = \"10s\"\nreassembly_timeout = \"10s\"\n"
+    );
+    let mut world = World::given(&config);
+    let mut scheduled = world.submission(Class::Marketing, "next year");
+    scheduled.send_at = Some(world.now + SECOND * 86_000);
+    world.accept(scheduled);
+    world.pass(SECOND * 60);
+    assert_eq!(world.trims, [], "the journal is short");
+    let before = Position(world.end);
+    world.tell(Event::Renew { before });
+    world.pass(SECOND);
+    let carried: Vec<_> =
+        world.journal.iter().filter(|(_, it)| matches!(it, Record::Carried(_))).collect();
+    assert_eq!(carried.len(), 1, "once");
+    assert!(carried[0].0 >= before);
+    world.pass(SECOND * 60);
+    assert_eq!(world.trims.len(), 1);
+    assert!(world.trims[0] >= before, "{:?}", world.trims);
+    world.check_replay();
+    // With nothing live, all of it may go.
+    world.pass(SECOND * 86_000);
+    world.bound("alpha", 0, 10);
+    assert_eq!(world.one().text(), "next year");
+}
+
+#[test]
+fn an_idle_journal_goes_with_its_key() {
+    let mut world = World::given(ONE);
+    world.bound("alpha", 0, 10);
+    let id = world.send(Class::Otp, "1234");
+    let sent = world.one();
+    world.ok(&sent, "a1");
+    world.receipt("alpha", "a1", "DELIVRD");
+    assert_eq!(world.end(id), "delivered");
+    world.pass(SECOND * 86_400 * 9);
+    assert_eq!(world.trims, [], "the journal is short");
+    let before = Position(world.end);
+    world.tell(Event::Renew { before });
+    world.pass(SECOND);
+    assert_eq!(world.trims, [before]);
 }

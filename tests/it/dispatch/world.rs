@@ -130,7 +130,7 @@ pub(super) struct World {
     pub(super) now: Time,
     pub(super) dispatch: Dispatch,
     pub(super) journal: Vec<(Position, Record)>,
-    end: u64,
+    pub(super) end: u64,
     /// Where the journal begins, after trims.
     first: Position,
     /// How many records are durable.

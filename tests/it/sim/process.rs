@@ -18,6 +18,7 @@ use hikyaku::message::MessageId;
 use hikyaku::message::Position;
 use hikyaku::message::Record;
 use hikyaku::message::Submission;
+use hikyaku::seal::Keys;
 use hikyaku::time::Time;
 
 use super::draw::Draws;
@@ -68,7 +69,7 @@ impl Process {
         draws: &mut Draws,
     ) -> Result<Self, NoStart> {
         let wrong = |how: String| NoStart::Broken(Broken { message: None, how });
-        let opened = match open(disk.clone(), &plan.journal) {
+        let opened = match open(disk.clone(), &plan.journal, &Keys::known(0)) {
             Ok(opened) => opened,
             Err(_) if disk.crashed() => return Err(NoStart::Crashed),
             Err(OpenError::Failed(_)) => return Err(NoStart::Later),
