@@ -147,6 +147,8 @@ pub struct Model {
 struct Peer {
     receives: bool,
     unanswered: u32,
+    /// Receipts and messages that it was handed and has not answered.
+    handed: usize,
 }
 
 /// Something to do at its time; of two at the same time, the earlier made goes first.
@@ -162,6 +164,12 @@ enum Step {
     Respond { session: SessionId, sequence_number: u32, status: CommandStatus, body: Body },
     Receipt { body: Body },
     Cut { session: SessionId },
+}
+
+impl Peer {
+    const fn has_room(&self) -> bool {
+        self.receives && self.handed < MOST_HANDED
+    }
 }
 
 impl Eq for Due {}
@@ -180,6 +188,12 @@ impl Ord for Due {
 
 /// The most receipts that wait for a receiving session, and message states that are remembered.
 const MEMORY: usize = 100_000;
+
+/// The most receipts that one session is handed before it answers.
+pub(super) const MOST_HANDED: usize = 1_000;
+
+/// How long a receipt that was refused or not answered waits for its next try.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// What becomes of one submit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -278,7 +292,7 @@ impl Model {
 
     /// A session is bound; `receives` when `deliver_sm` may go to it.
     pub fn bound(&mut self, session: SessionId, receives: bool) {
-        self.sessions.insert(session, Peer { receives, unanswered: 0 });
+        self.sessions.insert(session, Peer { receives, unanswered: 0, handed: 0 });
     }
 
     /// A session is gone.
@@ -286,7 +300,20 @@ impl Model {
         self.sessions.remove(&session);
     }
 
-    /// A receipt did not get through on its session: it is sent again on another.
+    /// A receipt was taken on this session, which has room for another.
+    pub fn delivered(&mut self, session: SessionId) {
+        if let Some(peer) = self.sessions.get_mut(&session) {
+            peer.handed = peer.handed.saturating_sub(1);
+        }
+    }
+
+    /// A receipt was refused, or not answered in time: it is tried again after a while.
+    pub fn refused(&mut self, now: Time, session: SessionId, body: Body) {
+        self.delivered(session);
+        self.at(now + TRY_AGAIN, Step::Receipt { body });
+    }
+
+    /// A receipt did not get through before its session was lost: it is sent again on another.
     pub fn undelivered(&mut self, body: Body) {
         self.wait(body);
     }
@@ -517,7 +544,7 @@ impl Model {
     pub fn next(&self) -> Option<Time> {
         let fault = self.config.faults.get(self.next_fault).map(|f| self.started + *f.after);
         let step = self.due.peek().map(|Reverse(due)| due.at);
-        let receivable = !self.waiting.is_empty() && self.sessions.values().any(|p| p.receives);
+        let receivable = !self.waiting.is_empty() && self.sessions.values().any(Peer::has_room);
         let waiting = receivable.then_some(Time::ZERO);
         [fault, step, waiting, self.next_inbound].into_iter().flatten().min()
     }
@@ -549,16 +576,18 @@ impl Model {
         }
     }
 
+    /// Hands out what waits, to one session after the other, as far as they have room.
     fn deliver_waiting(&mut self, actions: &mut Vec<Action>) {
-        let receivers: Vec<SessionId> =
-            self.sessions.iter().filter(|(_, peer)| peer.receives).map(|(id, _)| *id).collect();
-        if receivers.is_empty() {
-            return;
-        }
-        for (turn, body) in self.waiting.drain(..).enumerate() {
-            if let Some(session) = receivers.get(turn % receivers.len()) {
+        while !self.waiting.is_empty() {
+            let before = self.waiting.len();
+            for (session, peer) in self.sessions.iter_mut().filter(|(_, peer)| peer.has_room()) {
+                let Some(body) = self.waiting.pop_front() else { break };
+                peer.handed += 1;
                 self.tally.receipts += 1;
                 actions.push(Action::Deliver { session: *session, body });
+            }
+            if self.waiting.len() == before {
+                return;
             }
         }
     }

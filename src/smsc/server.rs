@@ -45,17 +45,15 @@ use crate::session::SmscConfig;
 use crate::session::Version;
 use crate::smsc::config::Config;
 use crate::smsc::model::Action;
+use crate::smsc::model::MOST_HANDED;
 use crate::smsc::model::Model;
 use crate::smsc::model::Seen;
 use crate::smsc::model::SessionId;
 use crate::smsc::model::Tally;
 use crate::time::Span;
 
-/// How many orders of the model wait for one connection.
-const MAILBOX: usize = 10_000;
-
-/// How many receipts wait for a place in one session's window.
-const MAX_HELD: usize = 10_000;
+/// How many orders besides receipts and answers wait for one connection.
+const SPARE_ORDERS: usize = 64;
 
 /// How long a TLS handshake, or one write, may take.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -193,7 +191,14 @@ impl Shared {
         self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Hands an action to its connection; a receipt for one that is gone or full waits again.
+    /// The most orders of the model that wait for one connection: the receipts that it may be
+    /// handed, and an answer to each request that it may take.
+    fn mailbox(&self) -> usize {
+        let requests = receive_window(self.model().config());
+        MOST_HANDED + usize::from(requests) + SPARE_ORDERS
+    }
+
+    /// Hands an action to its connection; a receipt for one that is gone waits again.
     fn route(&self, action: Action) {
         let mailbox = self.mailboxes().get(&action.session()).cloned();
         let refused = match mailbox {
@@ -203,14 +208,9 @@ impl Shared {
             None => Some(action),
         };
         if let Some(Action::Deliver { body, .. }) = refused {
-            self.undelivered(body);
+            self.model().undelivered(body);
+            self.wake.notify_one();
         }
-    }
-
-    /// Lets a receipt wait again, and the carrier's clock look at it again.
-    fn undelivered(&self, body: Body) {
-        self.model().undelivered(body);
-        self.wake.notify_one();
     }
 
     /// Does what is due, and says when to come again.
@@ -264,7 +264,7 @@ async fn connect(
 ) {
     // A carrier that delays its answers is a fault to be asked for, not an accident.
     let _best_effort = stream.set_nodelay(true);
-    let (sender, orders) = mpsc::channel(MAILBOX);
+    let (sender, orders) = mpsc::channel(shared.mailbox());
     shared.mailboxes().insert(id, sender);
     match tls {
         None => Connection::new(stream, shared.clone(), id).run(orders, shutdown).await,
@@ -394,8 +394,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Action::Respond { sequence_number, status, body, .. } => {
                 self.session.respond(now, sequence_number, status, body);
             }
-            Action::Deliver { body, .. } if self.held.len() < MAX_HELD => self.held.push_back(body),
-            Action::Deliver { body, .. } => self.shared.undelivered(body),
+            Action::Deliver { body, .. } => self.held.push_back(body),
             Action::Cut { .. } => return Going::Over,
             Action::Unbind { .. } => self.session.unbind(now),
             Action::Garbage { octets, .. } => self.output.extend_from_slice(&octets),
@@ -418,8 +417,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.shared.model().request(now, self.id, sequence_number, &body);
                     asked = true;
                 }
-                Event::Answered { token, .. } => {
-                    self.sent.remove(&token);
+                Event::Answered { token, status, .. } => {
+                    self.answered(now, token, status == CommandStatus::ESME_ROK);
+                    asked = true;
+                }
+                Event::TimedOut { token, .. } => {
+                    self.answered(now, token, false);
+                    asked = true;
                 }
                 Event::Closed { .. } => return Going::Over,
                 _ => {}
@@ -430,6 +434,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.deliver(now);
         Going::On
+    }
+
+    /// Notes that a receipt was taken, or lets it be tried again. A late answer finds nothing.
+    fn answered(&mut self, now: crate::time::Time, token: u64, is_taken: bool) {
+        let Some(body) = self.sent.remove(&token) else { return };
+        if is_taken {
+            self.shared.model().delivered(self.id);
+        } else {
+            self.shared.model().refused(now, self.id, body);
+        }
     }
 
     fn deliver(&mut self, now: crate::time::Time) {
@@ -479,6 +493,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
+/// How many requests one session may leave unanswered before it is cut short.
+const fn receive_window(config: &Config) -> u16 {
+    config.window.saturating_mul(2)
+}
+
 fn session_config(config: &Config) -> SmscConfig {
     let mut session = SmscConfig {
         system_id: COctetString::new(config.name.clone().into_bytes()).unwrap_or_default(),
@@ -488,7 +507,7 @@ fn session_config(config: &Config) -> SmscConfig {
             _ => Version::V5_0,
         },
         window: 100,
-        receive_window: config.window.saturating_mul(2),
+        receive_window: receive_window(config),
         ..SmscConfig::default()
     };
     session.timers.inactivity = config.inactivity;

@@ -1,16 +1,25 @@
 //! The simulated carrier: its fates, its limits and its faults, on virtual time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::BytesMut;
+use hikyaku::clock::Clock;
 use hikyaku::pdu::Address;
+use hikyaku::pdu::Bind;
 use hikyaku::pdu::Body;
 use hikyaku::pdu::CommandStatus;
+use hikyaku::pdu::Frame;
+use hikyaku::pdu::Frames;
+use hikyaku::pdu::InterfaceVersion;
 use hikyaku::pdu::MessageState;
 use hikyaku::pdu::Npi;
+use hikyaku::pdu::Pdu;
 use hikyaku::pdu::RegisteredDelivery;
 use hikyaku::pdu::SubmitSm;
 use hikyaku::pdu::Tag;
 use hikyaku::pdu::Ton;
+use hikyaku::pdu::encode;
 use hikyaku::smsc::Action;
 use hikyaku::smsc::Config;
 use hikyaku::smsc::Fault;
@@ -18,10 +27,16 @@ use hikyaku::smsc::FaultKind;
 use hikyaku::smsc::IdForm;
 use hikyaku::smsc::Model;
 use hikyaku::smsc::ReceiptForm;
+use hikyaku::smsc::Server;
 use hikyaku::smsc::SessionId;
 use hikyaku::time::Rate;
 use hikyaku::time::Span;
 use hikyaku::time::Time;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
+use tokio_util::codec::Decoder;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 const T0: Time = Time::from_secs(1_800_000_000);
 const ONE: SessionId = SessionId(1);
@@ -200,4 +215,120 @@ fn the_same_seed_draws_the_same_fates() {
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1), run(2));
+}
+
+#[test]
+fn a_session_is_handed_only_so_many_receipts_before_it_answers() {
+    let mut model = model(Config { window: u16::MAX, ..Config::default() });
+    for sequence_number in 1..=1_500 {
+        model.request(T0, ONE, sequence_number, &submit("819012345678"));
+    }
+    let receipts = |story: Vec<String>| story.iter().filter(|it| it.contains("receipt")).count();
+    assert_eq!(receipts(story(&mut model)), 1_000);
+    assert_eq!(model.next(), None, "nothing is due while there is no room");
+    model.delivered(ONE);
+    model.delivered(ONE);
+    assert_eq!(receipts(story(&mut model)), 2);
+    let Action::Deliver { body, .. } = waiting_one(&mut model) else { panic!() };
+    model.refused(T0, ONE, body);
+    assert_eq!(story(&mut model).first().unwrap(), "0 receipt DELIVERED", "there is room at once");
+    model.lost(ONE);
+    model.bound(SessionId(2), true);
+    assert_eq!(receipts(story(&mut model)), 1_500 - 1_000 - 2 - 2 + 1, "the rest, and the refused");
+}
+
+/// Makes room for one more receipt and gives it.
+fn waiting_one(model: &mut Model) -> Action {
+    model.delivered(ONE);
+    model.poll(T0).pop().unwrap()
+}
+
+/// A client that reads one PDU after the other.
+struct Esme {
+    stream: tokio::net::TcpStream,
+    frames: Frames,
+    input: BytesMut,
+}
+
+impl Esme {
+    async fn bind(port: u16) -> Self {
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let bind = Bind { interface_version: InterfaceVersion(0x34), ..Bind::default() };
+        let mut esme = Self { stream, frames: Frames::default(), input: BytesMut::new() };
+        esme.say(&[Pdu::request(1, Body::BindTransceiver(bind))]).await;
+        assert!(matches!(esme.hear().await.body, Body::BindTransceiverResp(_)));
+        esme
+    }
+
+    async fn say(&mut self, pdus: &[Pdu]) {
+        let mut octets = BytesMut::new();
+        pdus.iter().for_each(|pdu| encode(pdu, &mut octets).unwrap());
+        self.stream.write_all(&octets).await.unwrap();
+    }
+
+    async fn hear(&mut self) -> Pdu {
+        loop {
+            match self.frames.decode(&mut self.input).unwrap() {
+                Some(Frame::Pdu(pdu)) => return pdu,
+                Some(Frame::Unreadable(frame)) => panic!("{frame:?}"),
+                None => {}
+            }
+            assert!(self.stream.read_buf(&mut self.input).await.unwrap() > 0, "it closed");
+        }
+    }
+}
+
+/// More receipts waited than a connection's queue held, and the rest waited for ever.
+#[tokio::test]
+async fn a_peer_that_answers_late_still_gets_every_receipt_once() {
+    const COUNT: u32 = 2_500;
+    let config = Config {
+        receipt_delay: [Span::millis(0), Span::millis(0)],
+        latency: [Span::millis(0), Span::millis(0)],
+        window: u16::MAX,
+        ..Config::default()
+    };
+    let address = ([127, 0, 0, 1], 0).into();
+    let server = Server::bind(config, address, Clock::start()).await.unwrap();
+    let (carrier, port) = (server.carrier(), server.local_addr().unwrap().port());
+    let shutdown = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let running = tasks.spawn(server.run(shutdown.clone(), tasks.clone()));
+    let mut esme = Esme::bind(port).await;
+    let (mut answers, mut unanswered, mut ids) = (0, Vec::new(), BTreeSet::new());
+    for first in (2..COUNT + 2).step_by(100) {
+        let some = |number| Pdu::request(number, submit("819012345678"));
+        esme.say(&(first..first + 100).map(some).collect::<Vec<_>>()).await;
+        for _ in 0..100 {
+            let pdu = esme.hear().await;
+            match pdu.body {
+                Body::SubmitSmResp(_) => answers += 1,
+                Body::DeliverSm(_) => unanswered.push(pdu),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    while answers < COUNT {
+        let pdu = esme.hear().await;
+        match pdu.body {
+            Body::SubmitSmResp(_) => answers += 1,
+            _ => unanswered.push(pdu),
+        }
+    }
+    while carrier.tally().receipts < 1_000 {
+        tokio::task::yield_now().await;
+    }
+    while ids.len() < COUNT as usize {
+        let pdu = match unanswered.pop() {
+            Some(pdu) => pdu,
+            None => esme.hear().await,
+        };
+        let Body::DeliverSm(receipt) = &pdu.body else { panic!("{pdu:?}") };
+        let id = receipt.tlvs.get_c_octets(Tag::RECEIPTED_MESSAGE_ID).unwrap().to_vec();
+        assert!(ids.insert(id), "a receipt came twice");
+        esme.say(&[pdu.reply(CommandStatus::ESME_ROK).unwrap()]).await;
+    }
+    assert_eq!(carrier.tally().receipts, u64::from(COUNT));
+    shutdown.cancel();
+    running.await.unwrap();
 }
