@@ -8,6 +8,7 @@ use clap::Args;
 use sd_notify::NotifyState;
 use tokio::runtime::Builder;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
@@ -34,17 +35,37 @@ pub(super) fn runtime() -> io::Result<Runtime> {
     Builder::new_multi_thread().enable_all().build()
 }
 
+/// SIGINT and SIGTERM, both heard from here on: none is lost, whatever is done meanwhile.
+pub(super) struct Interrupts {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Interrupts {
+    /// Listens for both; from here on they end nothing by themselves.
+    ///
+    /// # Errors
+    /// When the signals cannot be listened for.
+    pub(super) fn listen() -> io::Result<Self> {
+        let terminate = signal(SignalKind::terminate())?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one that has not been waited for.
+    pub(super) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Waits for SIGINT or SIGTERM.
 ///
 /// # Errors
 /// When the signals cannot be listened for.
 pub(super) async fn interrupted() -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    Interrupts::listen()?.next().await;
     Ok(())
 }
 
@@ -58,15 +79,14 @@ impl Run {
 
     async fn serve(self, config: Config, logs: LogControl) -> Result<ExitCode, Failure> {
         let mut hangup = signal(SignalKind::hangup())?;
+        // Before anything is started: who stops us meanwhile finds a stop in good order behind it.
+        let mut interrupts = Interrupts::listen()?;
         let drain = *config.drain;
         let mut gateway = Gateway::start(config, None).await?;
         tell_service(&[NotifyState::Ready]);
         let failure = loop {
             tokio::select! {
-                stop = interrupted() => {
-                    stop?;
-                    break None;
-                }
+                () = interrupts.next() => break None,
                 failure = gateway.failed() => break Some(failure),
                 _ = hangup.recv() => self.reload(&mut gateway, &logs).await,
             }

@@ -49,7 +49,7 @@ fn text(octets: &[u8]) -> String {
 
 /// Simulated carriers in this process.
 pub(crate) struct Carriers {
-    runtime: Runtime,
+    pub(crate) runtime: Runtime,
     shutdown: CancellationToken,
 }
 
@@ -116,18 +116,7 @@ impl House {
 
     /// Starts the daemon and returns when it takes messages.
     pub(crate) fn start(&self) -> Daemon {
-        let log = std::fs::File::options().create(true).append(true).open(self.log()).unwrap();
-        let mut child =
-            Command::new(EXE).arg("run").arg("-c").arg(self.config()).stderr(log).spawn().unwrap();
-        loop {
-            if self.client.get("/readyz").is_some_and(|answer| answer.status == 200) {
-                return Daemon { child };
-            }
-            if let Some(status) = child.try_wait().unwrap() {
-                panic!("ended with {status}: {}", self.said());
-            }
-            std::thread::yield_now();
-        }
+        Daemon::start(&self.config(), &self.log(), &self.client)
     }
 
     pub(crate) fn said(&self) -> String {
@@ -151,6 +140,22 @@ impl House {
 }
 
 impl Daemon {
+    /// Starts it and returns when it takes messages.
+    pub(crate) fn start(config: &Path, log: &Path, client: &Client) -> Self {
+        let file = std::fs::File::options().create(true).append(true).open(log).unwrap();
+        let mut run = Command::new(EXE);
+        let mut child = run.arg("run").arg("-c").arg(config).stderr(file).spawn().unwrap();
+        loop {
+            if client.get("/readyz").is_some_and(|answer| answer.status == 200) {
+                return Self { child };
+            }
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("ended with {status}: {}", std::fs::read_to_string(log).unwrap());
+            }
+            std::thread::yield_now();
+        }
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
@@ -286,6 +291,23 @@ fn a_stop_leaves_what_waits_for_the_next_start() {
     std::fs::write(house.config(), config).unwrap();
     let _daemon = house.start();
     assert_eq!(house.end_of(answer.body["id"].as_str().unwrap())["state"], "delivered");
+}
+
+#[test]
+fn a_stop_while_it_starts_is_a_stop_in_good_order() {
+    let house = House::new(&one_carrier(free_port()));
+    for start in 1..=5 {
+        let log = std::fs::File::options().create(true).append(true).open(house.log()).unwrap();
+        let mut run = Command::new(EXE);
+        let child = run.arg("run").arg("-c").arg(house.config()).stderr(log).spawn().unwrap();
+        let daemon = Daemon { child };
+        while house.said().matches("read the journal").count() < start {
+            std::thread::yield_now();
+        }
+        let status = daemon.stop();
+        assert!(status.success(), "{status}: {}", house.said());
+        assert_eq!(house.said().matches("stopped").count(), start, "{}", house.said());
+    }
 }
 
 #[test]
