@@ -31,14 +31,25 @@ impl Client {
         self.call("POST", path, Some(body))
     }
 
-    /// One request; `None` when the connection fails before the answer is whole.
     pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Option<Answer> {
+        self.call_with(method, path, "", body)
+    }
+
+    /// One request with these header lines, each with its end; `None` when the connection fails
+    /// before the answer is whole.
+    pub(crate) fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: Option<&Value>,
+    ) -> Option<Answer> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         stream.set_read_timeout(Some(Duration::from_secs(90))).ok()?;
         let body = body.map(Value::to_string).unwrap_or_default();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\
-             authorization: Bearer {}\r\ncontent-type: application/json\r\n\
+             authorization: Bearer {}\r\ncontent-type: application/json\r\n{headers}\
              content-length: {}\r\n\r\n{body}",
             self.token,
             body.len()

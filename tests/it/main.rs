@@ -30,4 +30,5 @@ mod smsc;
 mod text_laws;
 mod text_vectors;
 mod tidy;
+mod torture;
 mod vectors;
