@@ -31,4 +31,5 @@ mod text_laws;
 mod text_vectors;
 mod tidy;
 mod torture;
+mod upgrade;
 mod vectors;
