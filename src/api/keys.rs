@@ -157,6 +157,9 @@ fn is_id(id: &[u8]) -> bool {
 }
 
 impl KeyHash {
+    /// The hash of no token.
+    pub(crate) const NOBODYS: Self = Self { id: KeyId(*b"00000000"), sha256: [0; 32] };
+
     /// The hash of a token, for configurations that are made and not written.
     ///
     /// # Errors

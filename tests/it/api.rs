@@ -2,6 +2,7 @@
 //! over real sockets where the limits of the server are meant.
 #![expect(clippy::disallowed_methods, reason = "tests run tasks and look at the clock")]
 
+mod access;
 mod document;
 mod feed;
 mod house;
