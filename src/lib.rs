@@ -22,6 +22,7 @@
 //! |---|---|
 //! | [`clock`] | the time that the core is told |
 //! | [`seal`] | the keys of what lies on the disk |
+//! | [`tls`] | certificates and keys on disk |
 //! | [`journal`] | what survives a crash |
 //! | [`archive`] | finished messages and events, for people |
 //! | [`link`] | connections to carriers, one task a bind |
@@ -67,6 +68,8 @@ pub mod dispatch;
 pub mod clock;
 
 pub mod seal;
+
+pub mod tls;
 
 pub mod journal;
 

@@ -15,6 +15,7 @@ use crate::api::keys::KeyId;
 use crate::api::keys::Scope;
 use crate::api::limits::DailyQuota;
 use crate::api::limits::Limiter;
+use crate::api::serve::Shown;
 use crate::clock::Clock;
 use crate::message::Class;
 use crate::time::Time;
@@ -61,6 +62,14 @@ impl Client {
 
     pub(crate) fn has(&self, scope: Scope) -> bool {
         self.config.scopes.contains(&scope)
+    }
+
+    /// Whether a request of it may come with this certificate, or with none.
+    pub(crate) fn takes(&self, shown: Option<&Shown>) -> bool {
+        match &self.config.certificate {
+            None => true,
+            Some(name) => shown.is_some_and(|shown| shown.is_for(name)),
+        }
     }
 
     /// A place to wait in; none when the client waits in all of its own.

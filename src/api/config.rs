@@ -8,6 +8,7 @@ use std::num::NonZeroU16;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use rustls::pki_types::ServerName;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
@@ -44,9 +45,26 @@ pub struct Tls {
     pub cert_file: PathBuf,
     /// Its private key, PEM.
     pub key_file: PathBuf,
+    /// Whose certificates clients show, PEM; none is asked for without it.
+    #[serde(default)]
+    pub client_ca_file: Option<PathBuf>,
+    /// Whether a client may come without a certificate, where one is asked for.
+    #[serde(default)]
+    pub client_certificates: ClientCertificates,
     /// How long a handshake may take.
     #[serde(default = "Tls::handshake_timeout")]
     pub handshake_timeout: Span,
+}
+
+/// Whether clients must show a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificates {
+    /// Without a good one there is no connection.
+    #[default]
+    Required,
+    /// One that is shown must be good.
+    Optional,
 }
 
 /// Limits of the HTTP server.
@@ -121,6 +139,9 @@ pub struct Client {
     pub keys: Vec<KeyHash>,
     /// What the keys may do.
     pub scopes: Vec<Scope>,
+    /// The name in the certificate that must come with its keys (DNS name or address among the
+    /// subjectAltNames); needs `client_ca_file`.
+    pub certificate: Option<String>,
     /// The senders that it may use; `*` at the end stands for any rest. Empty: any.
     pub senders: Vec<String>,
     /// The sender of messages that name none.
@@ -229,6 +250,7 @@ impl Default for Client {
         Self {
             keys: Vec::new(),
             scopes: vec![Scope::MessagesWrite, Scope::MessagesRead],
+            certificate: None,
             senders: Vec::new(),
             sender: None,
             classes: Vec::new(),
@@ -263,6 +285,11 @@ impl Config {
             if !is_name(name) {
                 let message = "a name is a small letter, then small letters, digits and `_`";
                 faults.push((key.clone(), message.into()));
+            }
+            let asked = self.tls.as_ref().is_some_and(|tls| tls.client_ca_file.is_some());
+            if client.certificate.is_some() && !asked {
+                let message = "needs client_ca_file in api.tls: nobody is asked for a certificate";
+                faults.push((format!("{key}.certificate"), message.into()));
             }
             faults
                 .extend(client.faults().into_iter().map(|(k, what)| (format!("{key}.{k}"), what)));
@@ -337,6 +364,11 @@ impl Client {
             0 => fault("keys".into(), "a client needs a key: `hikyaku key add` makes one"),
             1 | 2 => {}
             _ => fault("keys".into(), "at most two live keys: the old one and the new one"),
+        }
+        if let Some(name) = &self.certificate
+            && ServerName::try_from(name.as_str()).is_err()
+        {
+            fault("certificate".into(), "expected a DNS name or address");
         }
         if let Some(sender) = &self.sender {
             if Sender::parse(sender).is_err() {

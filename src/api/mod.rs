@@ -44,7 +44,6 @@ use axum::body::Bytes;
 use axum::extract::MatchedPath;
 use axum::extract::Request;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use axum::http::HeaderName;
 use axum::http::HeaderValue;
 use axum::http::header;
@@ -68,9 +67,9 @@ pub use self::keys::KeyHash;
 pub use self::keys::NewKey;
 pub use self::keys::Scope;
 pub use self::limits::Standing;
+pub use self::serve::Shown;
 pub use self::serve::serve;
 pub use self::tls::Certificate;
-pub use self::tls::TlsError;
 
 use self::backend::Surroundings;
 use self::client::Client;
@@ -202,8 +201,8 @@ impl Api {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).next(now)
     }
 
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Arc<Client>, Refused> {
-        let Some(value) = headers.get(header::AUTHORIZATION) else {
+    fn authenticate(&self, request: &Request) -> Result<Arc<Client>, Refused> {
+        let Some(value) = request.headers().get(header::AUTHORIZATION) else {
             return Err(Problem::unauthenticated("send Authorization: Bearer and an API key"));
         };
         let token = value.to_str().ok().and_then(|value| {
@@ -211,6 +210,14 @@ impl Api {
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
         let client = token.and_then(|token| self.settings.load().clients.authenticate(token));
+        let shown = request.extensions().get::<Shown>();
+        let client = client.filter(|client| {
+            let takes = client.takes(shown);
+            if !takes {
+                tracing::warn!(client = &*client.name, "a key came without its certificate");
+            }
+            takes
+        });
         client.ok_or_else(|| Problem::unauthenticated("this API key is not valid"))
     }
 
@@ -245,7 +252,7 @@ async fn guard(State(api): State<Arc<Api>>, mut request: Request, next: Next) ->
     let mut served = Served { endpoint, client: None };
     let mut response = match endpoint.scope {
         None => next.run(request).await,
-        Some(scope) => match api.authenticate(request.headers()) {
+        Some(scope) => match api.authenticate(&request) {
             Err(problem) => problem.into_response(),
             Ok(client) => {
                 let admitted = api.admit(endpoint, scope, &client);

@@ -34,6 +34,10 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
+use rustls::client::verify_server_name;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::ServerName;
+use rustls::server::ParsedCertificate;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
@@ -101,7 +105,7 @@ impl Server {
         let _without = stream.set_nodelay(true);
         let stream = Bounded::new(stream, *self.limits.write_timeout);
         let Some(certificate) = &self.certificate else {
-            return self.http(stream, peer, place).await;
+            return self.http(stream, peer, None, place).await;
         };
         let acceptor = TlsAcceptor::from(certificate.current());
         let handshake = timeout(certificate.handshake_timeout(), acceptor.accept(stream));
@@ -111,19 +115,23 @@ impl Server {
             stream = handshake => stream,
         };
         match stream {
-            Ok(Ok(stream)) => self.http(stream, peer, place).await,
+            Ok(Ok(stream)) => {
+                let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let shown = shown.map(|shown| Shown(shown.clone().into_owned()));
+                self.http(stream, peer, shown, place).await;
+            }
             Ok(Err(error)) => tracing::debug!(%peer, %error, "tls handshake failed"),
             Err(_) => tracing::debug!(%peer, "tls handshake took too long"),
         }
     }
 
-    async fn http<S>(&self, stream: S, peer: SocketAddr, place: Place)
+    async fn http<S>(&self, stream: S, peer: SocketAddr, shown: Option<Shown>, place: Place)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let service = service_fn(|request: Request<Incoming>| {
             let answering = place.answering();
-            self.answer(request, peer, answering)
+            self.answer(request, peer, shown.clone(), answering)
         });
         let mut builder = http1::Builder::new();
         builder
@@ -156,15 +164,32 @@ impl Server {
         &self,
         request: Request<Incoming>,
         peer: SocketAddr,
+        shown: Option<Shown>,
         answering: Answering,
     ) -> impl Future<Output = Result<Response<Answer>, Infallible>> + use<> {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
+        if let Some(shown) = shown {
+            request.extensions_mut().insert(shown);
+        }
         let answer = self.router.clone().call(request);
         async move {
             let response = answer.await?;
             Ok(response.map(|body| Answer { body, _answering: answering }))
         }
+    }
+}
+
+/// The certificate that a client has shown, and that is signed as it must be.
+#[derive(Clone, Debug)]
+pub struct Shown(pub CertificateDer<'static>);
+
+impl Shown {
+    /// Whether it is for `name`.
+    pub(crate) fn is_for(&self, name: &str) -> bool {
+        let parsed = ParsedCertificate::try_from(&self.0);
+        let name = ServerName::try_from(name);
+        parsed.is_ok_and(|parsed| name.is_ok_and(|name| verify_server_name(&parsed, &name).is_ok()))
     }
 }
 

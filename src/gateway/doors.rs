@@ -13,12 +13,15 @@ use tokio_util::task::TaskTracker;
 use crate::api;
 use crate::api::Api;
 use crate::api::Certificate;
+use crate::config::Config;
+use crate::gateway::certificates::Certificates;
 
 /// The front doors while they are open.
 pub(super) struct Doors {
     pub(super) address: SocketAddr,
     api: Arc<Api>,
     certificate: Option<Certificate>,
+    certificates: Option<Arc<Certificates>>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
@@ -41,14 +44,23 @@ impl Doors {
             stop.clone(),
         );
         tasks.spawn(serve);
-        Ok(Self { address, api, certificate, stop, tasks })
+        Ok(Self { address, api, certificate, certificates: None, stop, tasks })
     }
 
-    pub(super) fn reload(&self, config: &api::Config) -> Result<(), String> {
-        if let (Some(certificate), Some(tls)) = (&self.certificate, &config.tls) {
+    /// Lets the files of certificates be watched.
+    pub(super) fn watching(self, certificates: Arc<Certificates>) -> Self {
+        self.tasks.spawn(Arc::clone(&certificates).watch(self.stop.clone()));
+        Self { certificates: Some(certificates), ..self }
+    }
+
+    pub(super) fn reload(&self, config: &Config) -> Result<(), String> {
+        if let (Some(certificate), Some(tls)) = (&self.certificate, &config.api.tls) {
             certificate.reload(tls).map_err(|error| format!("api.tls: {error}"))?;
         }
-        self.api.reload(config);
+        if let Some(certificates) = &self.certificates {
+            certificates.follow(&config.carriers);
+        }
+        self.api.reload(&config.api);
         Ok(())
     }
 

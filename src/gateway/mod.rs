@@ -11,6 +11,7 @@
 #![expect(clippy::disallowed_methods, reason = "tasks that live long start here and nowhere else")]
 
 mod behind;
+mod certificates;
 mod core;
 mod doors;
 mod links;
@@ -47,6 +48,7 @@ use crate::config::Config;
 use crate::dispatch::Event;
 use crate::dispatch::Snapshot;
 use crate::gateway::behind::Behind;
+use crate::gateway::certificates::Certificates;
 use crate::gateway::core::Core;
 use crate::gateway::core::seed;
 use crate::gateway::doors::Doors;
@@ -71,6 +73,7 @@ use crate::ops::Metrics;
 use crate::route::Fault;
 use crate::route::Routes;
 use crate::seal::KeyError;
+use crate::tls::FileError;
 
 pub use crate::dispatch::Notice;
 
@@ -148,6 +151,8 @@ impl Shared {
         config: &Config,
         behind: BehindDoors,
     ) -> io::Result<Doors> {
+        let held = certificate.iter().map(|held| ("api.tls", held.clone())).collect();
+        let certificates = Arc::new(Certificates::new(held, &config.carriers));
         let surroundings = Surroundings {
             metrics: self.metrics.clone(),
             notify: behind.webhooks.clone(),
@@ -158,6 +163,7 @@ impl Shared {
             applied: behind.archive.applied(),
             draining: self.draining.clone(),
             live_limit: config.dispatch.live_limit,
+            certificates: Arc::clone(&certificates),
         };
         let patience = *config.api.limits.answer_timeout;
         let stop = CancellationToken::new();
@@ -173,7 +179,8 @@ impl Shared {
             surroundings: Arc::new(surroundings),
             stop: stop.clone(),
         };
-        Doors::open(listener, Api::new(parts), &config.api, certificate, stop)
+        let doors = Doors::open(listener, Api::new(parts), &config.api, certificate, stop)?;
+        Ok(doors.watching(certificates))
     }
 }
 
@@ -222,7 +229,7 @@ pub enum StartError {
     },
     /// The certificate of the API.
     #[error("api.tls: {0}")]
-    Tls(#[from] api::TlsError),
+    Tls(#[from] FileError),
     /// The carriers or routes.
     #[error("{0}")]
     Routes(String),
@@ -324,7 +331,7 @@ impl Gateway {
         let (carriers, routes) = config.parts();
         let next = self.routes.load().reload(carriers.clone(), routes.clone());
         let next = next.map_err(|faults| faults_told(&faults))?;
-        self.doors.reload(&config.api)?;
+        self.doors.reload(&config)?;
         let dispatch = Box::new(config.dispatch.clone());
         self.order(Order::Reconfigure(dispatch, carriers, routes)).await?;
         self.routes.store(Arc::new(next));

@@ -11,6 +11,7 @@ use crate::api::backend;
 use crate::api::backend::Unready;
 use crate::api::problem::Code;
 use crate::dispatch::Snapshot;
+use crate::gateway::certificates::Certificates;
 use crate::gateway::pump::Store;
 use crate::journal::Reader;
 use crate::link::BindState;
@@ -32,6 +33,7 @@ pub(super) struct Surroundings {
     pub(super) applied: watch::Receiver<Position>,
     pub(super) draining: Arc<AtomicBool>,
     pub(super) live_limit: u64,
+    pub(super) certificates: Arc<Certificates>,
 }
 
 impl backend::Surroundings for Surroundings {
@@ -94,6 +96,7 @@ impl Surroundings {
             webhooks_taken: counters.taken(),
             webhooks_failed: counters.failed(),
             store_bytes: self.reader.end().0.saturating_sub(self.reader.first().0),
+            certificates: self.certificates.sample(),
             ..Sample::default()
         };
         for carrier in &snapshot.carriers {

@@ -5,7 +5,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
+use rustls::ClientConfig;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::net::TcpSocket;
@@ -88,12 +91,14 @@ pub enum DialError {
 pub struct Tcp {
     config: Arc<Config>,
     port: u16,
+    /// The TLS of the last connection whose files could be used.
+    tls: Mutex<Option<Arc<ClientConfig>>>,
 }
 
 impl Tcp {
     /// Connects as `config` says, to `port`.
     pub const fn new(config: Arc<Config>, port: u16) -> Self {
-        Self { config, port }
+        Self { config, port, tls: Mutex::new(None) }
     }
 
     async fn connect(&self) -> Result<Connection, DialError> {
@@ -154,10 +159,33 @@ impl Tcp {
     ) -> Result<Box<dyn Stream>, DialError> {
         let tls = &self.config.tls;
         let name = tls.name(self.config.host.trim())?;
-        let connector = TlsConnector::from(tls.load().await?);
+        let connector = TlsConnector::from(self.tls().await?);
         let stream = connector.connect(name, stream).await;
         let stream = stream.map_err(|source| DialError::Handshake { address, source })?;
         Ok(Box::new(stream))
+    }
+}
+
+impl Tcp {
+    /// What the files hold now, or held when they could be used last.
+    async fn tls(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let config = self.config.tls.clone();
+        // The files may lie on a disk that is slow.
+        let loaded = tokio::task::spawn_blocking(move || config.load()).await;
+        let loaded = loaded.map_err(|error| rustls::Error::General(error.to_string()))?;
+        let mut last = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        match (loaded, &*last) {
+            (Ok(loaded), _) => {
+                *last = Some(loaded.clone());
+                Ok(loaded)
+            }
+            (Err(error), Some(last)) => {
+                let host = &self.config.host;
+                tracing::error!(host, %error, "the TLS files cannot be used; those before are");
+                Ok(last.clone())
+            }
+            (Err(error), None) => Err(error),
+        }
     }
 }
 

@@ -1,23 +1,27 @@
 //! TLS to a carrier: whom to trust, what to show.
 
-use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
-use rustls::RootCertStore;
 use rustls::SupportedProtocolVersion;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::ServerName;
-use rustls::pki_types::pem::PemObject;
 use rustls_platform_verifier::BuilderVerifierExt;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 
-/// TLS to a carrier. The files are read at each connection, so renewed ones need no restart.
+use crate::time::Time;
+use crate::tls;
+use crate::tls::FileError;
+use crate::tls::certificates;
+use crate::tls::private_key;
+use crate::tls::provider;
+use crate::tls::roots;
+
+/// TLS to a carrier. The files are read at each connection, so renewed ones need no restart; while
+/// they cannot be used, those that could be used last are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
@@ -52,25 +56,13 @@ pub enum MinVersion {
 /// Why TLS cannot be set up from what the config names.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read.
-    #[error("{key} {}: {source}", path.display())]
+    /// A file does not serve.
+    #[error("{key} {source}")]
     File {
         /// The config's key.
         key: &'static str,
-        /// The file.
-        path: PathBuf,
         /// Why.
-        source: io::Error,
-    },
-    /// A file does not hold what it should.
-    #[error("{key} {}: {what}", path.display())]
-    Pem {
-        /// The config's key.
-        key: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What was expected.
-        what: String,
+        source: FileError,
     },
     /// `server_name` or `host` is no name that a certificate can have.
     #[error("server_name {0:?}: not a DNS name or address")]
@@ -114,68 +106,48 @@ impl Config {
         ServerName::try_from(name.to_owned()).map_err(|_| TlsError::ServerName(name.to_owned()))
     }
 
+    /// The files that it names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.ca_file, &self.cert_file, &self.key_file].into_iter().filter_map(|f| f.as_deref())
+    }
+
     /// Reads the files and makes what rustls needs.
     ///
     /// # Errors
     /// When a file cannot be read or is not what its key says.
-    pub async fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
         let versions: &[&SupportedProtocolVersion] = match self.min_version {
             MinVersion::V1_2 => &[&rustls::version::TLS13, &rustls::version::TLS12],
             MinVersion::V1_3 => &[&rustls::version::TLS13],
         };
         let builder =
-            ClientConfig::builder_with_provider(provider).with_protocol_versions(versions)?;
+            ClientConfig::builder_with_provider(provider()).with_protocol_versions(versions)?;
+        let file = |key| move |source| TlsError::File { key, source };
         let trusting = match &self.ca_file {
-            Some(path) => builder.with_root_certificates(roots(path).await?),
+            Some(path) => builder.with_root_certificates(roots(path).map_err(file("tls.ca_file"))?),
             None => builder.with_platform_verifier()?,
         };
         let config = match (&self.cert_file, &self.key_file) {
             (Some(cert), Some(key)) => {
-                let chain = certificates("tls.cert_file", cert).await?;
-                trusting.with_client_auth_cert(chain, private_key(key).await?)?
+                let chain = certificates(cert).map_err(file("tls.cert_file"))?;
+                let key = private_key(key).map_err(file("tls.key_file"))?;
+                trusting.with_client_auth_cert(chain, key)?
             }
             _ => trusting.with_no_client_auth(),
         };
         Ok(Arc::new(config))
     }
-}
 
-async fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates("tls.ca_file", path).await? {
-        roots.add(certificate)?;
+    /// When our certificate ends, if there is one.
+    ///
+    /// # Errors
+    /// When its file does not serve.
+    pub fn not_after(&self) -> Result<Option<Time>, TlsError> {
+        let Some(path) = &self.cert_file else { return Ok(None) };
+        let chain = certificates(path);
+        let chain = chain.map_err(|source| TlsError::File { key: "tls.cert_file", source })?;
+        Ok(chain.first().and_then(tls::not_after))
     }
-    Ok(roots)
-}
-
-async fn certificates(
-    key: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(key, path).await?;
-    let fault = |what: String| TlsError::Pem { key, path: path.to_owned(), what };
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let found = found.map_err(|error| fault(error.to_string()))?;
-    if found.is_empty() {
-        return Err(fault("expected certificates as PEM, found none".into()));
-    }
-    Ok(found)
-}
-
-async fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let key = "tls.key_file";
-    let pem = read(key, path).await?;
-    PrivateKeyDer::from_pem_slice(&pem).map_err(|error| TlsError::Pem {
-        key,
-        path: path.to_owned(),
-        what: format!("expected a private key as PEM: {error}"),
-    })
-}
-
-async fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    let read = tokio::fs::read(path).await;
-    read.map_err(|source| TlsError::File { key, path: path.to_owned(), source })
 }
 
 #[cfg(test)]
@@ -193,15 +165,15 @@ mod tests {
         assert_eq!(keys, ["key_file", "enabled", "server_name"]);
     }
 
-    #[tokio::test]
-    async fn a_file_that_is_missing_or_holds_something_else_is_named() {
+    #[test]
+    fn a_file_that_is_missing_or_holds_something_else_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("ca.pem");
         let config = Config { enabled: true, ca_file: Some(path.clone()), ..Config::default() };
-        let error = config.load().await.unwrap_err().to_string();
+        let error = config.load().unwrap_err().to_string();
         assert!(error.starts_with("tls.ca_file ") && error.contains("ca.pem"), "{error}");
         std::fs::write(&path, "no certificate").unwrap();
-        let error = config.load().await.unwrap_err().to_string();
+        let error = config.load().unwrap_err().to_string();
         assert!(error.ends_with("expected certificates as PEM, found none"), "{error}");
     }
 

@@ -16,6 +16,7 @@ use prometheus_client::registry::Unit;
 use crate::dispatch::Notice;
 use crate::message::Class;
 use crate::pdu::CommandStatus;
+use crate::time::Time;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct CarrierLabel {
@@ -72,6 +73,11 @@ struct EncodingLabel {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct HolderLabel {
+    holder: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OutcomeLabel {
     outcome: &'static str,
 }
@@ -93,6 +99,8 @@ pub struct Sample {
     pub live_messages: u64,
     /// Octets of the journal on disk.
     pub store_bytes: u64,
+    /// The certificates.
+    pub certificates: Vec<CertificateSample>,
     /// Octets of the journal that the archive, and so the feed, has yet to read.
     pub archive_behind_bytes: u64,
     /// Events that no webhook endpoint has taken yet.
@@ -103,6 +111,17 @@ pub struct Sample {
     pub webhooks_taken: u64,
     /// Webhook calls that failed, since the start.
     pub webhooks_failed: u64,
+}
+
+/// One certificate at the moment of a scrape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateSample {
+    /// The table of the config that names its files: `api.tls`, `carriers.NAME`.
+    pub holder: String,
+    /// When the one in use ends.
+    pub not_after: Option<Time>,
+    /// Whether the files hold something that cannot be used.
+    pub is_broken: bool,
 }
 
 /// One queue at the moment of a scrape.
@@ -148,6 +167,8 @@ pub struct Metrics {
     archive_behind: Gauge,
     webhook_backlog: Gauge,
     webhook_dead: Gauge,
+    tls_not_after: Family<HolderLabel, SecondsGauge>,
+    tls_broken: Family<HolderLabel, Gauge>,
     store_commit: Histogram,
     store_bytes: Gauge,
 }
@@ -199,6 +220,8 @@ impl Default for Metrics {
             archive_behind: Gauge::default(),
             webhook_backlog: Gauge::default(),
             webhook_dead: Gauge::default(),
+            tls_not_after: Family::default(),
+            tls_broken: Family::default(),
             store_commit: fast(),
             store_bytes: Gauge::default(),
         };
@@ -295,6 +318,17 @@ impl Metrics {
             "webhook_backlog",
             "Events that no endpoint has taken yet",
             self.webhook_backlog.clone(),
+        );
+        r.register_with_unit(
+            "tls_cert_not_after",
+            "When the certificate in use ends, since 1970",
+            Unit::Seconds,
+            self.tls_not_after.clone(),
+        );
+        r.register(
+            "tls_files_broken",
+            "1 when the files of a certificate hold something that cannot be used",
+            self.tls_broken.clone(),
         );
         r.register("webhook_dead", "Webhook deliveries given up", self.webhook_dead.clone());
         r.register_with_unit(
@@ -439,6 +473,14 @@ impl Metrics {
             self.queue_messages.get_or_create(&labels).set(whole(queue.messages));
             self.queue_oldest.get_or_create(&labels).set(queue.oldest.as_secs_f64());
         }
+        for certificate in &sample.certificates {
+            let label = HolderLabel { holder: certificate.holder.clone() };
+            self.tls_broken.get_or_create(&label).set(i64::from(certificate.is_broken));
+            if let Some(not_after) = certificate.not_after {
+                let seconds = u32::try_from(not_after.as_secs()).unwrap_or(u32::MAX);
+                self.tls_not_after.get_or_create(&label).set(f64::from(seconds));
+            }
+        }
         self.live_messages.set(whole(sample.live_messages));
         self.receipts_unmatched.set(whole(sample.orphans));
         self.store_bytes.set(whole(sample.store_bytes));
@@ -482,6 +524,11 @@ mod tests {
         let sample = Sample {
             binds: vec![(carrier.clone(), 0, true)],
             carriers: vec![(carrier, 4, 50_500)],
+            certificates: vec![CertificateSample {
+                holder: "api.tls".into(),
+                not_after: Some(Time::from_secs(2_208_988_800)),
+                is_broken: true,
+            }],
             ..Sample::default()
         };
         let text = metrics.render(&sample);
@@ -490,6 +537,8 @@ mod tests {
             "hikyaku_submit_segments_total{carrier=\"docomo\",class=\"otp\",outcome=\"throttled\"} 1",
             "hikyaku_throttled_total{carrier=\"docomo\"} 1",
             "hikyaku_rate_limit{carrier=\"docomo\"} 50.5",
+            "hikyaku_tls_cert_not_after_seconds{holder=\"api.tls\"} 2208988800.0",
+            "hikyaku_tls_files_broken{holder=\"api.tls\"} 1",
             "hikyaku_window_used{carrier=\"docomo\"} 4",
             "hikyaku_segments_total{encoding=\"ucs2\"} 10",
             "hikyaku_build_info{version=\"0.1.0\"} 1",

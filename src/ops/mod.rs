@@ -9,6 +9,7 @@ pub use self::logs::Format;
 pub use self::logs::LogControl;
 pub use self::logs::LogError;
 pub use self::logs::start as start_logs;
+pub use self::metrics::CertificateSample;
 pub use self::metrics::Metrics;
 pub use self::metrics::QueueSample;
 pub use self::metrics::Sample;

@@ -55,6 +55,8 @@ pub struct Config {
     pub tls_cert: Option<PathBuf>,
     /// The private key for TLS, PEM.
     pub tls_key: Option<PathBuf>,
+    /// Whose certificates a peer must show, PEM; none is asked for without it.
+    pub tls_client_ca: Option<PathBuf>,
     /// Where its randomness begins: the same seed draws the same fates.
     pub seed: u64,
 }
@@ -144,6 +146,7 @@ impl Default for Config {
             inactivity: Span::secs(300),
             tls_cert: None,
             tls_key: None,
+            tls_client_ca: None,
             seed: 1,
         }
     }

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -13,9 +12,6 @@ use std::sync::PoisonError;
 use bytes::Buf;
 use bytes::BytesMut;
 use rustls::ServerConfig;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
@@ -51,6 +47,8 @@ use crate::smsc::model::Seen;
 use crate::smsc::model::SessionId;
 use crate::smsc::model::Tally;
 use crate::time::Span;
+use crate::tls;
+use crate::tls::Clients;
 
 /// How many orders besides receipts and answers wait for one connection.
 const SPARE_ORDERS: usize = 64;
@@ -106,11 +104,7 @@ impl Server {
         address: SocketAddr,
         clock: Clock,
     ) -> Result<Self, StartError> {
-        let tls = match (&config.tls_cert, &config.tls_key) {
-            (Some(cert), Some(key)) => Some(Arc::new(tls(cert, key)?)),
-            (None, None) => None,
-            _ => return Err(StartError::Tls("set both or none".into())),
-        };
+        let tls = tls(&config)?;
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| StartError::Listen { address, source })?;
@@ -515,18 +509,13 @@ fn session_config(config: &Config) -> SmscConfig {
     session
 }
 
-fn tls(cert: &Path, key: &Path) -> Result<ServerConfig, StartError> {
-    let fault = |path: &Path, error: &dyn std::fmt::Display| {
-        StartError::Tls(format!("{}: {error}", path.display()))
-    };
-    let chain = CertificateDer::pem_file_iter(cert)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| fault(cert, &error))?;
-    let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| fault(key, &error))?;
-    ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| fault(cert, &error))?
-        .with_no_client_auth()
-        .with_single_cert(chain, key_der)
-        .map_err(|error| fault(key, &error))
+fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, StartError> {
+    let clients = config.tls_client_ca.as_deref().map_or(Clients::Unasked, Clients::Required);
+    match (&config.tls_cert, &config.tls_key) {
+        (Some(cert), Some(key)) => tls::server(cert, key, clients)
+            .map(|(server, _)| Some(Arc::new(server)))
+            .map_err(|error| StartError::Tls(error.to_string())),
+        (None, None) if config.tls_client_ca.is_none() => Ok(None),
+        _ => Err(StartError::Tls("set both or none".into())),
+    }
 }

@@ -30,7 +30,6 @@ use hikyaku::link::DialError;
 use hikyaku::link::Dialled;
 use hikyaku::link::Handle;
 use hikyaku::link::Link;
-use hikyaku::link::Secret;
 use hikyaku::link::Status;
 use hikyaku::link::tls;
 use hikyaku::pdu::Body;
@@ -48,12 +47,6 @@ use hikyaku::pdu::SubmitSmResp;
 use hikyaku::session;
 use hikyaku::session::SendTlvs;
 use hikyaku::time::Span;
-use rcgen::CertificateParams;
-use rcgen::CertifiedIssuer;
-use rcgen::KeyPair;
-use rustls::RootCertStore;
-use rustls::ServerConfig;
-use rustls::server::WebPkiClientVerifier;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWrite;
@@ -67,6 +60,8 @@ use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
+
+use crate::authority::Authority;
 
 const OK: CommandStatus = CommandStatus::ESME_ROK;
 
@@ -1000,71 +995,6 @@ async fn failure(board: &Board, carrier: &str) -> String {
     }
 }
 
-/// A certificate authority, and what it has signed.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: tempfile::TempDir,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
-        let issuer = CertifiedIssuer::self_signed(params, key).unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("ca.pem"), issuer.pem()).unwrap();
-        Self { issuer, folder }
-    }
-
-    fn path(&self, name: &str) -> std::path::PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// Signs a certificate for `name`; it and its key are files of that name.
-    fn sign(&self, name: &str) -> (rcgen::Certificate, KeyPair) {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        std::fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();
-        std::fs::write(self.path(&format!("{name}.key")), key.serialize_pem()).unwrap();
-        (certificate, key)
-    }
-
-    /// An SMSC's TLS with a certificate for `name`.
-    fn acceptor(&self, name: &str, wants_certificate: bool, tls12_only: bool) -> TlsAcceptor {
-        let (certificate, key) = self.sign(name);
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let versions: &[_] =
-            if tls12_only { &[&rustls::version::TLS12] } else { rustls::ALL_VERSIONS };
-        let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_protocol_versions(versions)
-            .unwrap();
-        let builder = if wants_certificate {
-            let mut roots = RootCertStore::empty();
-            roots.add(self.issuer.der().clone()).unwrap();
-            let roots = Arc::new(roots);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
-            builder.with_client_cert_verifier(verifier.build().unwrap())
-        } else {
-            builder.with_no_client_auth()
-        };
-        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
-        let chain = vec![certificate.der().clone()];
-        TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key.into()).unwrap()))
-    }
-
-    /// The link's TLS that trusts this authority and expects `name`.
-    fn trusted(&self, name: &str) -> tls::Config {
-        tls::Config {
-            enabled: true,
-            server_name: Some(name.to_owned()),
-            ca_file: Some(self.path("ca.pem")),
-            ..tls::Config::default()
-        }
-    }
-}
-
 /// Binds over TLS to an SMSC of `acceptor`: nothing, or why not.
 async fn bind_over(acceptor: TlsAcceptor, tls: tls::Config) -> Result<(), String> {
     let (listener, config) = listener(Config { tls, ..config() }).await;
@@ -1155,6 +1085,96 @@ async fn files_of_tls_that_are_missing_are_named() {
     assert!(gateway.status("alpha", 0).alarm);
 }
 
+/// Our own SMSC over TLS, which wants a certificate of `theirs`.
+async fn tls_smsc(authority: &Authority, theirs: &Authority) -> (u16, CancellationToken) {
+    authority.sign("smsc.test");
+    let config = hikyaku::smsc::Config {
+        tls_cert: Some(authority.path("smsc.test.pem")),
+        tls_key: Some(authority.path("smsc.test.key")),
+        tls_client_ca: Some(theirs.path("ca.pem")),
+        ..hikyaku::smsc::Config::default()
+    };
+    let address: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    let clock = Clock::start();
+    let server = hikyaku::smsc::Server::bind(config, address, clock).await.unwrap();
+    let (port, stop) = (server.local_addr().unwrap().port(), CancellationToken::new());
+    tokio::spawn(server.run(stop.clone(), tokio_util::task::TaskTracker::new()));
+    (port, stop)
+}
+
+/// Whether a connection ended since a certificate was refused. With TLS 1.3 that is heard of after
+/// the handshake, as an alert or as the end of the connection.
+fn is_refusal(why: &str) -> bool {
+    ["alert", "invalid data", "closed", "reset", "broken pipe"]
+        .iter()
+        .any(|word| why.contains(word))
+}
+
+/// Ends the bind; the next one is on its way.
+async fn rebind(gateway: &mut Gateway) {
+    gateway.handle().rebind();
+    assert!(matches!(gateway.event().await, Event::Closing { .. }));
+    gateway.lost().await;
+}
+
+#[tokio::test]
+async fn a_carrier_that_wants_a_certificate_gets_the_right_one_only() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (port, stop) = tls_smsc(&authority, &authority).await;
+    authority.sign("acme.test");
+    stranger.sign("acme.test");
+    let wrong = tls::Config {
+        ca_file: Some(authority.path("ca.pem")),
+        ..stranger.showing("smsc.test", "acme.test")
+    };
+    for tls in [authority.trusted("smsc.test"), wrong] {
+        let mut gateway = Gateway::new();
+        let config = Config { host: "127.0.0.1".into(), port, tls, ..config() };
+        gateway.connect("alpha", &config);
+        let why = failure(&gateway.context.board, "alpha").await;
+        assert!(is_refusal(&why), "{why}");
+    }
+    let mut gateway = Gateway::new();
+    let tls = authority.showing("smsc.test", "acme.test");
+    let config = Config { host: "127.0.0.1".into(), port, tls, ..config() };
+    gateway.connect("alpha", &config);
+    gateway.bound().await;
+    gateway.stop().await;
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn renewed_files_are_used_at_the_next_bind_and_broken_ones_never() {
+    let authority = Authority::new();
+    let (port, stop) = tls_smsc(&authority, &authority).await;
+    authority.sign("acme.test");
+    let mut gateway = Gateway::new();
+    let tls = authority.showing("smsc.test", "acme.test");
+    let config = Config { host: "127.0.0.1".into(), port, tls, ..config() };
+    gateway.connect("alpha", &config);
+    gateway.bound().await;
+    for file in ["acme.test.key", "ca.pem"] {
+        let good = std::fs::read(authority.path(file)).unwrap();
+        std::fs::write(authority.path(file), "nonsense").unwrap();
+        rebind(&mut gateway).await;
+        gateway.bound().await;
+        std::fs::write(authority.path(file), good).unwrap();
+    }
+    let stranger = Authority::new();
+    stranger.sign("acme.test");
+    for file in ["acme.test.pem", "acme.test.key"] {
+        std::fs::copy(stranger.path(file), authority.path(file)).unwrap();
+    }
+    rebind(&mut gateway).await;
+    let why = failure(&gateway.context.board, "alpha").await;
+    assert!(is_refusal(&why), "{why}");
+    authority.sign("acme.test");
+    gateway.handle().rebind();
+    gateway.bound().await;
+    gateway.stop().await;
+    stop.cancel();
+}
+
 #[tokio::test]
 async fn a_link_speaks_with_our_own_smsc() {
     let smsc = hikyaku::smsc::Config::default();
@@ -1166,8 +1186,7 @@ async fn a_link_speaks_with_our_own_smsc() {
     let tasks = tokio_util::task::TaskTracker::new();
     let stop = CancellationToken::new();
     tokio::spawn(server.run(stop.clone(), tasks.clone()));
-    let password = Some(Secret::new("secret"));
-    let config = Config { host: "127.0.0.1".into(), port, password, ..config() };
+    let config = Config { host: "127.0.0.1".into(), port, ..config() };
     gateway.connect("alpha", &config);
     gateway.bound().await;
     gateway.handle().submit(Token(7), submit());

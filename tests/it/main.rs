@@ -8,6 +8,7 @@
 
 mod api;
 mod archive;
+mod authority;
 mod config;
 mod dispatch;
 mod foreign;

@@ -113,7 +113,11 @@ async fn every_operation_of_the_document_opens_to_its_scope_alone() {
         };
         keyed += 1;
         let bare = ask(None).await;
-        assert_eq!((bare.status.as_u16(), bare.code().as_str()), (401, "unauthenticated"), "{line}");
+        assert_eq!(
+            (bare.status.as_u16(), bare.code().as_str()),
+            (401, "unauthenticated"),
+            "{line}"
+        );
         let mut refusals = Vec::new();
         for token in [&wrong_secret, &unknown] {
             let answer = ask(Some(token.clone())).await;
@@ -124,7 +128,11 @@ async fn every_operation_of_the_document_opens_to_its_scope_alone() {
         }
         assert_eq!(refusals[0], refusals[1], "{line} tells whether a key's id exists");
         let answer = ask(Some(key(&all_but, scope))).await;
-        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "scope_missing"), "{line}");
+        assert_eq!(
+            (answer.status.as_u16(), answer.code().as_str()),
+            (403, "scope_missing"),
+            "{line}"
+        );
         let status = ask(Some(key(&only, scope))).await.status.as_u16();
         assert!(status != 401 && status != 403, "{line} answers {status} to {scope}");
     }
@@ -197,7 +205,11 @@ async fn no_operation_touches_or_shows_what_another_client_has() {
             named += 1;
             let answer = ask(&house, operation.request(&mine.fill(&operation.path)), Some(&theirs));
             let answer = answer.await;
-            assert_eq!((answer.status.as_u16(), answer.code().as_str()), (404, "not_found"), "{line}");
+            assert_eq!(
+                (answer.status.as_u16(), answer.code().as_str()),
+                (404, "not_found"),
+                "{line}"
+            );
             let none = ask(&house, operation.request(NOTHING), Some(&theirs)).await;
             let told = |answer: &Answer| {
                 let mut problem = answer.json();

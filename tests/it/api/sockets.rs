@@ -5,11 +5,13 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hikyaku::api;
 use hikyaku::api::Certificate;
+use hikyaku::api::config::ClientCertificates;
 use hikyaku::api::config::Limits;
 use hikyaku::api::config::Tls;
 use hikyaku::time::Span;
@@ -27,6 +29,7 @@ use tokio_util::task::TaskTracker;
 
 use super::house::House;
 use super::messages::hello;
+use crate::authority::Authority;
 
 /// The API behind a listener.
 struct Listening {
@@ -42,7 +45,10 @@ impl Listening {
     }
 
     async fn with(certificate: Option<Certificate>, change: impl FnOnce(&mut Limits)) -> Self {
-        let house = House::with(|config| change(&mut config.limits));
+        Self::over(House::with(|config| change(&mut config.limits)), certificate).await
+    }
+
+    async fn over(house: House, certificate: Option<Certificate>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let tasks = TaskTracker::new();
@@ -308,14 +314,17 @@ async fn a_stop_does_not_wait_for_ever() {
     assert_eq!(begun.elapsed().as_secs(), 2);
 }
 
+/// A listener's TLS with these files; clients must show what `client_ca_file` has signed.
+fn tls(cert_file: PathBuf, key_file: PathBuf, client_ca_file: Option<PathBuf>) -> Tls {
+    let client_certificates = ClientCertificates::default();
+    let handshake_timeout = Span::secs(5);
+    Tls { cert_file, key_file, client_ca_file, client_certificates, handshake_timeout }
+}
+
 /// A certificate for `localhost` in a folder of its own.
 fn certificate(dir: &std::path::Path) -> (Tls, rustls::pki_types::CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
-    let tls = Tls {
-        cert_file: dir.join("cert.pem"),
-        key_file: dir.join("key.pem"),
-        handshake_timeout: Span::secs(5),
-    };
+    let tls = tls(dir.join("cert.pem"), dir.join("key.pem"), None);
     std::fs::write(&tls.cert_file, made.cert.pem()).unwrap();
     std::fs::write(&tls.key_file, made.signing_key.serialize_pem()).unwrap();
     (tls, made.cert.der().clone())
@@ -374,6 +383,144 @@ async fn a_silent_peer_does_not_hold_up_a_handshake() {
     let mut heard = Vec::new();
     plain.read_to_end(&mut heard).await.unwrap();
     assert!(!heard.starts_with(b"HTTP"), "a peer without TLS is told nothing");
+    gateway.stop().await;
+}
+
+/// A listener for `localhost` that asks for certificates of `clients`.
+async fn asking(
+    authority: &Authority,
+    clients: &Authority,
+    wanted: ClientCertificates,
+) -> (Listening, Certificate) {
+    authority.sign("localhost");
+    let (cert, key) = (authority.path("localhost.pem"), authority.path("localhost.key"));
+    let tls = Tls { client_certificates: wanted, ..tls(cert, key, Some(clients.path("ca.pem"))) };
+    let certificate = Certificate::load(&tls).unwrap();
+    let house = House::with(|config| {
+        config.tls = Some(tls);
+        config.clients.get_mut("shop").unwrap().certificate = Some("shop.test".into());
+    });
+    (Listening::over(house, Some(certificate.clone())).await, certificate)
+}
+
+/// The head of the answer to a request over TLS, or nothing when there is none.
+async fn over_tls(gateway: &Listening, connector: &TlsConnector, request: &str) -> String {
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    match connector.connect(name, gateway.connect().await).await {
+        // With TLS 1.3 a client learns that it is refused after its handshake is done.
+        Ok(mut stream) => match stream.write_all(request.as_bytes()).await {
+            Ok(()) => answer(&mut stream).await.0,
+            Err(_) => String::new(),
+        },
+        Err(_) => String::new(),
+    }
+}
+
+#[tokio::test]
+async fn only_a_client_with_a_certificate_of_ours_is_heard() {
+    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (gateway, _) = asking(&authority, &authority, ClientCertificates::Required).await;
+    let ours = authority.connector(Some(authority.sign("any.test")));
+    let theirs = authority.connector(Some(stranger.sign("any.test")));
+    let expired = authority.connector(Some(authority.sign_until("any.test", 2020)));
+    assert!(over_tls(&gateway, &ours, HEALTH).await.starts_with("HTTP/1.1 200 "));
+    for refused in [authority.connector(None), theirs, expired] {
+        assert_eq!(over_tls(&gateway, &refused, HEALTH).await, "");
+    }
+    assert_eq!(over_tls(&gateway, &stranger.connector(None), HEALTH).await, "", "it trusts others");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_key_that_is_bound_to_a_certificate_opens_nothing_without_it() {
+    let authority = Authority::new();
+    let (gateway, _) = asking(&authority, &authority, ClientCertificates::Optional).await;
+    let request = gateway.posting(&hello().to_string());
+    let as_full = request.replace(gateway.house.token("shop"), gateway.house.token("full"));
+    let bound = authority.connector(Some(authority.sign("shop.test")));
+    assert!(over_tls(&gateway, &bound, &request).await.starts_with("HTTP/1.1 202 "));
+    assert!(over_tls(&gateway, &bound, &as_full).await.starts_with("HTTP/1.1 202 "));
+    for other in [None, Some(authority.sign("other.test")), Some(authority.sign("a.shop.test"))] {
+        let other = authority.connector(other);
+        assert!(over_tls(&gateway, &other, &request).await.starts_with("HTTP/1.1 401 "));
+        assert!(over_tls(&gateway, &other, &as_full).await.starts_with("HTTP/1.1 202 "));
+    }
+    let theirs = authority.connector(Some(Authority::new().sign("shop.test")));
+    assert_eq!(over_tls(&gateway, &theirs, &request).await, "", "one that is shown must be good");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_renewed_authority_counts_from_the_next_handshake_on() {
+    let (authority, next) = (Authority::new(), Authority::new());
+    let (gateway, certificate) = asking(&authority, &authority, ClientCertificates::Required).await;
+    let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+    let old = authority.connector(Some(authority.sign("any.test")));
+    let mut standing = old.connect(name, gateway.connect().await).await.unwrap();
+    assert!(ask(&mut standing, HEALTH).await.0.starts_with("HTTP/1.1 200 "));
+    assert!(!certificate.refresh().unwrap(), "nothing has changed");
+    std::fs::copy(next.path("ca.pem"), authority.path("ca.pem")).unwrap();
+    assert!(certificate.refresh().unwrap());
+    assert_eq!(over_tls(&gateway, &old, HEALTH).await, "");
+    let new = authority.connector(Some(next.sign("any.test")));
+    assert!(over_tls(&gateway, &new, HEALTH).await.starts_with("HTTP/1.1 200 "));
+    assert!(ask(&mut standing, HEALTH).await.0.starts_with("HTTP/1.1 200 "), "it stands");
+    std::fs::write(authority.path("localhost.key"), "nonsense").unwrap();
+    assert!(certificate.refresh().is_err());
+    assert!(!certificate.refresh().unwrap(), "told once");
+    assert!(
+        over_tls(&gateway, &new, HEALTH).await.starts_with("HTTP/1.1 200 "),
+        "the old one serves"
+    );
+    gateway.stop().await;
+}
+
+/// The first flight of a client that speaks nothing newer than `version` (RFC 5246 §7.4.1.2).
+fn client_hello(version: [u8; 2]) -> Vec<u8> {
+    let mut hello = version.to_vec();
+    hello.extend([7; 32]);
+    // No session; suites for ECDSA of TLS 1.2 and of what was before; no compression; the
+    // extensions supported_groups, ec_point_formats, signature_algorithms, extended_master_secret.
+    hello.extend([0, 0, 4, 0xc0, 0x2b, 0xc0, 0x09, 1, 0, 0, 28]);
+    hello.extend([0, 10, 0, 6, 0, 4, 0, 29, 0, 23, 0, 11, 0, 2, 1, 0]);
+    hello.extend([0, 13, 0, 4, 0, 2, 4, 3, 0, 23, 0, 0]);
+    let mut handshake = vec![1, 0, 0, u8::try_from(hello.len()).unwrap()];
+    handshake.extend(hello);
+    let mut record = vec![22, 3, 1, 0, u8::try_from(handshake.len()).unwrap()];
+    record.extend(handshake);
+    record
+}
+
+#[tokio::test]
+async fn nothing_older_than_tls_1_2_is_spoken() {
+    let dir = tempfile::tempdir().unwrap();
+    let gateway =
+        Listening::with(Some(Certificate::load(&certificate(dir.path()).0).unwrap()), |_| {}).await;
+    let first = async |version| {
+        let mut stream = gateway.connect().await;
+        stream.write_all(&client_hello(version)).await.unwrap();
+        let mut heard = [0; 7];
+        stream.read_exact(&mut heard).await.unwrap();
+        heard
+    };
+    assert_eq!(first([3, 3]).await[0], 22, "TLS 1.2 is answered with a handshake");
+    for version in [[3, 0], [3, 1], [3, 2]] {
+        // A fatal alert: protocol_version.
+        let heard = first(version).await;
+        assert_eq!((heard[0], heard[5], heard[6]), (21, 2, 70), "{version:?}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handshake_of_an_octet_a_second_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let (tls, _) = certificate(dir.path());
+    let gateway = Listening::with(Some(Certificate::load(&tls).unwrap()), |_| {}).await;
+    let mut stream = gateway.connect().await;
+    let took = trickle(&mut stream, &client_hello([3, 3])).await;
+    assert!((4..=6).contains(&took.as_secs()), "{took:?}");
+    gateway.live(0).await;
     gateway.stop().await;
 }
 
