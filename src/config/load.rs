@@ -190,14 +190,14 @@ impl Source {
     /// Draws faults for a terminal, each with the line that it is about.
     pub fn draw(&self, faults: &[Fault]) -> String {
         let renderer = Renderer::plain();
+        let text = blotted(&self.text);
         let mut out = String::new();
         for fault in faults {
             let title = Level::ERROR.primary_title(fault.message.as_str());
             let drawn = match &fault.place {
                 Place::File { span, .. } => {
                     let mark = AnnotationKind::Primary.span(span.clone()).label(fault.key.as_str());
-                    let snippet =
-                        Snippet::source(self.text.as_str()).path(&self.name).annotation(mark);
+                    let snippet = Snippet::source(text.as_str()).path(&self.name).annotation(mark);
                     renderer.render(&[title.element(snippet)])
                 }
                 Place::Environment(name) => {
@@ -225,6 +225,33 @@ impl fmt::Display for Place {
             Self::Nowhere => f.write_str("not written"),
         }
     }
+}
+
+/// The text with what stands behind the key of a secret blotted out, octet for octet.
+fn blotted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let (open, secret) = line.split_at(secret_begins(line).unwrap_or(line.len()));
+        out.push_str(open);
+        for c in secret.chars() {
+            let octets = if c.is_whitespace() { 0 } else { c.len_utf8() };
+            (0..octets).for_each(|_| out.push('*'));
+            out.extend((octets == 0).then_some(c));
+        }
+    }
+    out
+}
+
+/// Where the value of the first secret in a line begins.
+fn secret_begins(line: &str) -> Option<usize> {
+    let keys = ["password", "secret"];
+    let after = keys.iter().flat_map(|key| line.match_indices(key).map(|(at, key)| at + key.len()));
+    let value = |after: usize| {
+        let rest = line.get(after..)?;
+        let equals = rest.trim_start_matches(['"', '\'', ' ', '\t']).strip_prefix('=')?;
+        Some(line.len() - equals.len())
+    };
+    after.filter_map(value).min()
 }
 
 fn sort(faults: &mut [Fault]) {
@@ -471,6 +498,22 @@ mod tests {
         assert_eq!(read(text, &[("HIKYAKU__PORT", "2775")]).unwrap().port, 2775);
         let faults = read(text, &[("HIKYAKU__PORT", "http")]).unwrap_err();
         assert_eq!(faults[0].place, Place::Environment("HIKYAKU__PORT".into()));
+    }
+
+    #[test]
+    fn a_secret_is_blotted_out_of_a_drawn_line() {
+        for line in [
+            "password = \"hunter2\"",
+            "a = { rate = 1, \"secret\"=\"hünter2\" } = ",
+            "password=hunter2",
+        ] {
+            let source = source(line, &[]);
+            let faults = source.read::<Root>(|_| {}, |path| path).unwrap_err();
+            let drawn = source.draw(&faults);
+            assert!(!drawn.contains("nter2") && drawn.contains("***"), "{drawn}");
+        }
+        let named = "password_file = 3\n";
+        assert_eq!(blotted(named), named);
     }
 
     #[test]

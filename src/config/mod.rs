@@ -4,6 +4,7 @@
 //! refuses keys that it does not know, values carry their units, and [`read`] names every fault at
 //! once, each with its place.
 
+mod files;
 mod load;
 mod sample;
 mod section;
@@ -27,6 +28,8 @@ use crate::route;
 use crate::seal;
 use crate::time::Span;
 
+pub use self::files::Files;
+pub use self::files::files;
 pub use self::load::Fault;
 pub use self::load::Place;
 pub use self::load::Source;
@@ -121,7 +124,8 @@ impl Source {
 /// # Errors
 /// Everything that is wrong with it, in the order of the file.
 pub fn read(source: &Source) -> Result<Config, Vec<Fault>> {
-    let config: Config = source.read(section::shape, section::unshape)?;
+    let read = source.read(section::shape, section::unshape);
+    let config: Config = read.map_err(section::cured)?;
     let faults = config.faults();
     if faults.is_empty() { Ok(config) } else { Err(source.locate(faults)) }
 }

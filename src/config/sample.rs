@@ -15,7 +15,7 @@ const EXAMPLE: &str = r#"
 [carriers.example]
 host = "smsc.example.com"
 system_id = "acme"
-password_file = "/run/credentials/hikyaku/example"
+password_credential = "example"
 rate = "50/s"
 
 [[routes]]

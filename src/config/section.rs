@@ -19,6 +19,7 @@ use serde_json::Value as Json;
 
 use crate::config::DATA_DIR;
 use crate::config::PLACES;
+use crate::config::load::Fault;
 use crate::config::load::Path;
 use crate::config::load::Step;
 use crate::link;
@@ -77,6 +78,21 @@ pub(super) fn unshape(mut path: Path) -> Path {
         path.remove(2);
     }
     path
+}
+
+/// The faults with the cure of a password that stands in the configuration itself: every reader of
+/// the file, and `/proc` of the process, would have it.
+pub(super) fn cured(mut faults: Vec<Fault>) -> Vec<Fault> {
+    for fault in &mut faults {
+        let path: Vec<&str> = fault.key.split('.').collect();
+        if let ["carriers", _, "password"] = path[..] {
+            fault.message = "a password does not stand in the configuration: write it into a file \
+                that only hikyaku can read, and name that in `password_file`, or name a credential \
+                of the service manager in `password_credential`"
+                .into();
+        }
+    }
+    faults
 }
 
 /// Joins the carriers' tables again.

@@ -1,20 +1,11 @@
 //! How a carrier is reached: where, as whom, over how many binds.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use schemars::Schema;
-use schemars::SchemaGenerator;
-use schemars::json_schema;
-use secrecy::ExposeSecret;
-use secrecy::SecretString;
 use serde::Deserialize;
-use serde::Deserializer;
 use serde::Serialize;
-use serde::Serializer;
 
 use crate::link::backoff;
 use crate::link::tls;
@@ -40,10 +31,11 @@ pub struct Config {
     pub binds: u16,
     /// The account's name at the carrier. At most 15 octets.
     pub system_id: String,
-    /// The account's password, at most 8 octets; better kept in `password_file`.
-    pub password: Option<Secret>,
-    /// A file with the account's password, read at each bind; its last line break does not count.
+    /// A file with the account's password, at most 8 octets, read at each bind; its last line break
+    /// does not count.
     pub password_file: Option<PathBuf>,
+    /// The same as a credential of the service manager: `LoadCredential=NAME:FILE` in the unit.
+    pub password_credential: Option<String>,
     /// The address of ours to connect from; any if not set.
     pub source_address: Option<IpAddr>,
     /// The port of ours to connect from, for a single bind and together with `source_address`.
@@ -69,8 +61,8 @@ impl Default for Config {
             mode: BindMode::Trx,
             binds: 1,
             system_id: String::new(),
-            password: None,
             password_file: None,
+            password_credential: None,
             source_address: None,
             source_port: None,
             tls: tls::Config::default(),
@@ -128,22 +120,28 @@ impl Config {
     }
 
     fn credential_faults(&self, faults: &mut Vec<(String, String)>) {
-        let password = match (&self.password, &self.password_file) {
-            (Some(_), Some(_)) => {
-                let what = "password and password_file are both set; expected one";
-                faults.push(("password".to_owned(), what.to_owned()));
-                return;
-            }
-            (Some(password), None) => password.expose(),
-            (None, _) => "",
-        };
-        if let Err(error) = Credentials::new(&self.system_id, password) {
-            let (key, what) = match error {
-                session::CredentialsError::SystemId(what) => ("system_id", what),
-                session::CredentialsError::Password(what) => ("password", what),
-            };
-            faults.push((key.to_owned(), what.to_string()));
+        let mut fault = |key: &str, what: String| faults.push((key.to_owned(), what));
+        if let Err(error) = Credentials::new(&self.system_id, "") {
+            fault("system_id", error.to_string().replacen("system_id ", "", 1));
         }
+        let Some(name) = &self.password_credential else { return };
+        if self.password_file.is_some() {
+            fault("password_credential", "is set beside password_file; expected one".into());
+        }
+        if name.is_empty() || name.starts_with('.') || name.contains('/') {
+            fault("password_credential", "expected the name of a credential, not a path".into());
+        }
+    }
+
+    /// The file with the password, if there is one.
+    ///
+    /// # Errors
+    /// When it is a credential and the service manager gave none to this process.
+    pub fn password_path(&self) -> Result<Option<PathBuf>, NoCredentials> {
+        let Some(name) = &self.password_credential else { return Ok(self.password_file.clone()) };
+        let folder = std::env::var_os(CREDENTIALS).filter(|folder| !folder.is_empty());
+        let folder = folder.ok_or_else(|| NoCredentials { name: name.clone() })?;
+        Ok(Some(PathBuf::from(folder).join(name)))
     }
 
     /// The binds, each with its number: a pair's transmitter comes before its receiver.
@@ -158,6 +156,19 @@ impl Config {
         let all = (0..self.binds).flat_map(|_| each.iter());
         all.zip(0..).map(|(&(mode, port), index)| Leg { index, mode, port }).collect()
     }
+}
+
+/// Where the service manager puts credentials.
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// That a password is a credential, and this process has none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "password_credential {name}: this process was given no credentials; put LoadCredential={name}:FILE \
+     into its unit, or name the file in password_file"
+)]
+pub struct NoCredentials {
+    name: String,
 }
 
 /// More binds than any carrier gives one account.
@@ -190,60 +201,6 @@ pub enum BindMode {
     TxRx,
 }
 
-/// Text that is shown nowhere: `Debug` and the printed config say `[REDACTED]`.
-#[derive(Clone)]
-pub struct Secret(SecretString);
-
-impl Secret {
-    /// Hides `text`.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(SecretString::from(text.into()))
-    }
-
-    /// The text.
-    pub fn expose(&self) -> &str {
-        self.0.expose_secret()
-    }
-}
-
-impl PartialEq for Secret {
-    fn eq(&self, other: &Self) -> bool {
-        self.expose() == other.expose()
-    }
-}
-
-impl Eq for Secret {}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(REDACTED)
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(REDACTED)
-    }
-}
-
-impl<'de> Deserialize<'de> for Secret {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self::new)
-    }
-}
-
-impl JsonSchema for Secret {
-    fn schema_name() -> Cow<'static, str> {
-        "Secret".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "writeOnly": true })
-    }
-}
-
-const REDACTED: &str = "[REDACTED]";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,13 +228,23 @@ mod tests {
             receive_port: Some(2776),
             source_port: Some(1),
             write_timeout: Span::secs(0),
-            password: Some(Secret::new("ninechars")),
+            system_id: "sixteen letters.".into(),
+            password_file: Some("password".into()),
+            password_credential: Some("alpha".into()),
             session: session::Config { window: 0, ..session::Config::default() },
             ..plain()
         };
-        let expected =
-            ["receive_port", "source_port", "write_timeout", "password", "session.window"];
+        let expected = [
+            "receive_port",
+            "source_port",
+            "write_timeout",
+            "system_id",
+            "password_credential",
+            "session.window",
+        ];
         assert_eq!(keys(&odd), expected);
+        let path = Config { password_credential: Some("../alpha".into()), ..plain() };
+        assert_eq!(keys(&path), ["password_credential"]);
     }
 
     #[test]
@@ -296,14 +263,5 @@ mod tests {
         let expected =
             [(0, Mode::Tx, 2775), (1, Mode::Rx, 2776), (2, Mode::Tx, 2775), (3, Mode::Rx, 2776)];
         assert_eq!(legs, expected);
-    }
-
-    #[test]
-    fn a_password_is_shown_nowhere() {
-        let config = Config { password: Some(Secret::new("s3cret")), ..plain() };
-        let shown = format!("{config:?}{}", toml::to_string(&config).unwrap());
-        assert!(!shown.contains("s3cret"), "{shown}");
-        let too_long = Config { password: Some(Secret::new("much too long")), ..plain() };
-        assert!(!format!("{:?}", too_long.faults()).contains("much"));
     }
 }

@@ -25,6 +25,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
 use tokio::io::AsyncReadExt;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -54,7 +56,7 @@ pub use self::board::Status;
 pub use self::config::BindMode;
 pub use self::config::Config;
 pub use self::config::Leg;
-pub use self::config::Secret;
+pub use self::config::NoCredentials;
 pub use self::dial::Connection;
 pub use self::dial::Dial;
 pub use self::dial::DialError;
@@ -193,7 +195,10 @@ impl Link {
         };
         self.plate.update(|status| status.remote = connection.remote);
         self.plate.enter(self.clock.now(), BindState::Binding);
-        let Outcome { end, bound_at } = Drive::new(self, connection, &credentials).run().await;
+        let drive = Drive::new(self, connection, &credentials);
+        // From here on the bind that waits to be written is all that knows the password.
+        drop(credentials);
+        let Outcome { end, bound_at } = drive.run().await;
         if bound_at.is_some() && !self.events.is_closed() {
             tokio::select! {
                 biased;
@@ -297,28 +302,31 @@ enum CredentialsFault {
     #[error("password_file {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error(transparent)]
+    Missing(#[from] NoCredentials),
+    #[error(transparent)]
     Unusable(#[from] CredentialsError),
 }
 
 /// What to bind with, as it stands now.
 async fn credentials(config: &Config) -> Result<Credentials, CredentialsFault> {
-    let from_file = match &config.password_file {
+    let password = match config.password_path()? {
         Some(path) => {
-            let fault = |source| CredentialsFault::File { path: path.clone(), source };
-            Some(password(path).await.map_err(fault)?)
+            let read = password(&path).await;
+            read.map_err(|source| CredentialsFault::File { path, source })?
         }
-        None => None,
+        None => SecretString::default(),
     };
-    let password = config.password.as_ref().or(from_file.as_ref());
-    Ok(Credentials::new(&config.system_id, password.map_or("", Secret::expose))?)
+    Ok(Credentials::new(&config.system_id, password.expose_secret())?)
 }
 
-async fn password(path: &Path) -> io::Result<Secret> {
-    let mut text = String::new();
+async fn password(path: &Path) -> io::Result<SecretString> {
+    // With all its room from the start, it leaves no copies behind as it grows.
+    let mut text = String::with_capacity(LONGEST_PASSWORD_FILE);
     let file = tokio::fs::File::open(path).await?;
-    file.take(LONGEST_PASSWORD_FILE).read_to_string(&mut text).await?;
-    Ok(Secret::new(text.trim_end_matches(['\r', '\n'])))
+    file.take(LONGEST_PASSWORD_FILE as u64).read_to_string(&mut text).await?;
+    let text = SecretString::from(text);
+    Ok(text.expose_secret().trim_end_matches(['\r', '\n']).into())
 }
 
 /// Far more octets than any password has.
-const LONGEST_PASSWORD_FILE: u64 = 4_096;
+const LONGEST_PASSWORD_FILE: usize = 4_096;

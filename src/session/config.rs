@@ -3,6 +3,8 @@
 use std::fmt;
 
 use schemars::JsonSchema;
+use secrecy::ExposeSecret;
+use secrecy::SecretString;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -302,13 +304,12 @@ impl fmt::Display for Mode {
     }
 }
 
-/// Who binds, and the proof of it. `Debug` shows neither.
-#[derive(Clone, PartialEq, Eq)]
+/// Who binds, and the proof of it. `Debug` shows neither, and what proves it is wiped when dropped.
+#[derive(Clone)]
 pub struct Credentials {
     /// The account's name at the carrier.
     pub system_id: COctetString<16>,
-    /// The account's password.
-    pub password: COctetString<9>,
+    password: SecretString,
 }
 
 /// Why credentials cannot be sent.
@@ -329,8 +330,13 @@ impl Credentials {
     /// When one is longer than SMPP allows (15 and 8 octets) or has characters beyond Latin-1.
     pub fn new(system_id: &str, password: &str) -> Result<Self, CredentialsError> {
         let system_id = COctetString::try_from(system_id).map_err(CredentialsError::SystemId)?;
-        let password = COctetString::try_from(password).map_err(CredentialsError::Password)?;
-        Ok(Self { system_id, password })
+        COctetString::<9>::try_from(password).map_err(CredentialsError::Password)?;
+        Ok(Self { system_id, password: password.into() })
+    }
+
+    /// The account's password as a bind carries it.
+    pub(super) fn password(&self) -> COctetString<9> {
+        COctetString::try_from(self.password.expose_secret()).unwrap_or_default()
     }
 }
 

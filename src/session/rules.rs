@@ -47,7 +47,7 @@ pub(super) const fn is_message(id: CommandId) -> bool {
 pub(super) fn bind(config: &Config, credentials: &Credentials) -> Bind {
     Bind {
         system_id: credentials.system_id.clone(),
-        password: credentials.password.clone(),
+        password: credentials.password(),
         system_type: config.system_type.clone(),
         interface_version: config.version.into(),
         address_range: Address {

@@ -80,8 +80,9 @@ fn node_smsc(peers: &Path) -> (Peer, u64) {
 fn node_house(port: u64, mode: &str) -> House {
     House::new(&format!(
         "[carriers.node]\nhost = \"127.0.0.1\"\nport = {port}\nmode = \"{mode}\"\n\
-         system_id = \"hikyaku\"\npassword = \"secret\"\nrate = \"100/s\"\n\
-         [[routes]]\nname = \"all\"\ncarriers = [\"node\"]\n"
+         system_id = \"hikyaku\"\npassword_file = {:?}\nrate = \"100/s\"\n\
+         [[routes]]\nname = \"all\"\ncarriers = [\"node\"]\n",
+        script("password")
     ))
 }
 

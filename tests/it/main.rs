@@ -25,6 +25,7 @@ mod receipt_vectors;
 mod route;
 mod route_compose;
 mod seal;
+mod secrets;
 mod session;
 mod sim;
 mod smsc;
