@@ -133,15 +133,24 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
     let [a, b, c, _] = address.octets();
     let special = matches!(
         (a, b, c),
-        // This network, shared (RFC 6598), protocol assignments, benchmarks, multicast, reserved.
-        (0, ..) | (100, 64..=127, _) | (192, 0, 0) | (198, 18 | 19, _) | (224.., ..)
-    );
+        // This network, shared (RFC 6598), protocol assignments, relays of 6to4 (RFC 7526),
+        // benchmarks, multicast, reserved.
+        (0, ..)
+            | (100, 64..=127, _)
+            | (192, 0, 0)
+            | (192, 88, 99)
+            | (198, 18 | 19, _)
+            | (224.., ..)
+    ) || address == METADATA;
     !(special
         || address.is_loopback()
         || address.is_private()
         || address.is_link_local()
         || address.is_documentation())
 }
+
+/// Where one cloud's machines ask for their own settings; it looks public.
+const METADATA: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.segments();
@@ -188,6 +197,15 @@ mod tests {
             "192.0.0.8",
             "192.0.2.1",
             "198.18.0.1",
+            "192.88.99.1",
+            "168.63.129.16",
+            "100.100.100.200",
+            "192.0.0.192",
+            "fd00:ec2::254",
+            "::ffff:169.254.169.254",
+            "64:ff9b::a9fe:a9fe",
+            "2001:20::1",
+            "100::1",
             "198.51.100.7",
             "203.0.113.7",
             "::",

@@ -44,7 +44,10 @@ pub use self::guard::Network;
 pub use self::guard::ParseNetworkError;
 pub use self::line::Counters;
 pub use self::schedule::WAITS;
+pub use self::send::Addresses;
 pub use self::send::ConnectError;
+pub use self::send::Names;
+pub use self::send::System;
 pub use self::send::Target;
 pub use self::send::TargetError;
 pub use self::send::Try;
@@ -151,10 +154,27 @@ pub fn open(
     archive: Archive,
     clock: Clock,
 ) -> Result<(Notify, Runner), OpenError> {
+    open_with(config, archive, clock, Arc::new(System))
+}
+
+/// As [`open`], with another look-up of names.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open_with(
+    config: &Config,
+    archive: Archive,
+    clock: Clock,
+    names: Arc<dyn Names>,
+) -> Result<(Notify, Runner), OpenError> {
     let store = Arc::new(Store::open(&config.file)?);
-    let sender = Sender::new(config, clock).map_err(OpenError::Certificates)?;
+    let sender = Sender::new(config, clock, names).map_err(OpenError::Certificates)?;
     let from = *archive.applied().borrow();
     settle_config(&store, config, clock.now(), from)?;
+    if store.mark(SCOUT)?.is_none() {
+        // Whatever is accepted from now on is after it, however late the scout sets out.
+        store.set_mark(SCOUT, from)?;
+    }
     let shared = Arc::new(Shared {
         config: config.clone(),
         archive,

@@ -4,6 +4,8 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,8 +27,6 @@ use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use hyper_util::rt::TokioIo;
 use hyper_util::rt::TokioTimer;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use tokio::net::TcpStream;
 use tower::Service;
 
@@ -39,6 +39,7 @@ use crate::notify::sign::SIGNATURE_HEADER;
 use crate::notify::sign::Secret;
 use crate::notify::sign::TIMESTAMP_HEADER;
 use crate::time::Time;
+use crate::tls;
 
 /// An address that webhooks can be sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,13 @@ pub enum TargetError {
     /// Plain HTTP, which the config forbids.
     #[error("expected an https:// address")]
     HttpsOnly,
+    /// A host that reads as one thing here and as another elsewhere: an IPv4 address in octal, in
+    /// hexadecimal or with parts left out, a zone, or octets that no name has.
+    #[error("expected a name, four decimal numbers, or an IPv6 address in brackets as the host")]
+    Host,
+    /// No port that webhooks go to.
+    #[error("expected port 80, 443, or one of 1024 to 65535")]
+    Port,
     /// A name and password in the address.
     #[error("expected an address without a user name")]
     UserInfo,
@@ -90,6 +98,12 @@ impl Target {
         if authority.host().is_empty() {
             return Err(TargetError::Malformed);
         }
+        if !is_plain(authority.host()) {
+            return Err(TargetError::Host);
+        }
+        if !authority.as_str().strip_prefix(authority.host()).is_some_and(is_for_webhooks) {
+            return Err(TargetError::Port);
+        }
         let host = authority.as_str().to_ascii_lowercase().into();
         Ok(Self { uri, host })
     }
@@ -104,6 +118,29 @@ impl Target {
         let address: IpAddr = bare(self.uri.host()?).parse().ok()?;
         (!guard::allows(networks, address)).then_some(ConnectError::Forbidden)
     }
+}
+
+/// Whether a host is written so that everybody reads the same: a name, four decimal numbers, or an
+/// IPv6 address in brackets.
+fn is_plain(host: &str) -> bool {
+    if host.starts_with('[') {
+        return bare(host).parse::<Ipv6Addr>().is_ok();
+    }
+    if host.parse::<Ipv4Addr>().is_ok() {
+        return true;
+    }
+    // A last part that begins with a digit makes it an address for those who read "127.1" and
+    // "0x7f000001" as one (inet_aton), and no top-level domain begins with one (RFC 3696 §2).
+    let last = host.strip_suffix('.').unwrap_or(host).rsplit('.').next().unwrap_or_default();
+    let named = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    last.starts_with(|c: char| c.is_ascii_alphabetic()) && host.bytes().all(named)
+}
+
+/// Whether what follows a host is no port, or one that webhooks go to: below 1024 live services
+/// that might take a webhook for something else.
+fn is_for_webhooks(port: &str) -> bool {
+    let Some(port) = port.strip_prefix(':') else { return port.is_empty() };
+    port.parse::<u16>().is_ok_and(|port| matches!(port, 80 | 443 | 1024..))
 }
 
 /// A host without the brackets of an IPv6 address.
@@ -163,13 +200,14 @@ impl fmt::Debug for Sender {
 impl Sender {
     /// # Errors
     /// The certificates cannot be read.
-    pub(crate) fn new(config: &Config, clock: Clock) -> io::Result<Self> {
+    pub(crate) fn new(config: &Config, clock: Clock, names: Arc<dyn Names>) -> io::Result<Self> {
         let connector = Connector {
+            names,
             networks: config.networks.clone().into(),
             timeout: *config.connect_timeout,
         };
         let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(tls(config)?)
+            .with_tls_config(trusting(config)?)
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
@@ -265,15 +303,10 @@ fn retry_after(now: Time, headers: &HeaderMap) -> Option<Duration> {
     Some(until.since(now))
 }
 
-fn tls(config: &Config) -> io::Result<rustls::ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut roots: Vec<CertificateDer<'static>> = Vec::new();
-    if let Some(file) = &config.ca_file {
-        let read = CertificateDer::pem_file_iter(file).map_err(io::Error::other)?;
-        for certificate in read {
-            roots.push(certificate.map_err(io::Error::other)?);
-        }
-    }
+fn trusting(config: &Config) -> io::Result<rustls::ClientConfig> {
+    let provider = tls::provider();
+    let roots = config.ca_file.as_deref().map(tls::certificates).transpose();
+    let roots = roots.map_err(io::Error::other)?.unwrap_or_default();
     let verifier =
         rustls_platform_verifier::Verifier::new_with_extra_roots(roots, Arc::clone(&provider))
             .map_err(io::Error::other)?;
@@ -285,10 +318,34 @@ fn tls(config: &Config) -> io::Result<rustls::ClientConfig> {
     Ok(verified.with_no_client_auth())
 }
 
+/// Looks names up.
+pub trait Names: Send + Sync + 'static {
+    /// The addresses of a host; asked once for each connection.
+    fn addresses(&self, host: &str) -> Addresses;
+}
+
+/// A look-up under way.
+pub type Addresses = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
+
+/// The system's own look-up.
+#[derive(Clone, Copy, Debug)]
+pub struct System;
+
+impl Names for System {
+    fn addresses(&self, host: &str) -> Addresses {
+        let host = host.to_owned();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((host, 0)).await?;
+            Ok(found.map(|address| address.ip()).collect())
+        })
+    }
+}
+
 /// Connects to addresses that were looked up and checked here, and to no others: nobody can answer
 /// the check with one address and the connection with another.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Connector {
+    names: Arc<dyn Names>,
     networks: Arc<[Network]>,
     timeout: Duration,
 }
@@ -339,14 +396,16 @@ impl Connector {
         let secure = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let failed = |error: io::Error| ConnectError::Failed(error.to_string());
-        let found: Vec<SocketAddr> =
-            tokio::net::lookup_host((host, port)).await.map_err(failed)?.collect();
+        let found = match host.parse() {
+            Ok(address) => vec![address],
+            Err(_) => self.names.addresses(host).await.map_err(failed)?,
+        };
         if found.is_empty() {
             return Err(ConnectError::NoAddress);
         }
         let mut error = ConnectError::Forbidden;
-        for address in found.iter().filter(|found| guard::allows(&self.networks, found.ip())) {
-            match TcpStream::connect(address).await {
+        for address in found.into_iter().filter(|found| guard::allows(&self.networks, *found)) {
+            match TcpStream::connect(SocketAddr::new(address, port)).await {
                 Ok(stream) => {
                     stream.set_nodelay(true).map_err(failed)?;
                     return Ok(stream);
@@ -373,6 +432,11 @@ mod tests {
             ("a.example", TargetError::Scheme),
             ("ftp://a.example", TargetError::Scheme),
             ("https://u:p@a.example", TargetError::UserInfo),
+            ("https://a.example@127.0.0.1/", TargetError::UserInfo),
+            ("http://a.example:0/", TargetError::Port),
+            ("http://a.example:/", TargetError::Port),
+            ("http://a.example:25/", TargetError::Port),
+            ("http://[2606::1]:22/", TargetError::Port),
             ("https://", TargetError::Malformed),
         ];
         for (url, error) in wrong {
@@ -389,6 +453,92 @@ mod tests {
         }
         let named = Target::parse("http://localhost/", false).unwrap();
         assert_eq!(named.refused(&[]), None, "its address is known only after the look-up");
+    }
+
+    #[test]
+    fn no_other_spelling_of_an_address_is_taken_for_a_name() {
+        let odd = [
+            "2130706433",
+            "017700000001",
+            "0x7f000001",
+            "0x7f.1",
+            "0177.0.0.1",
+            "127.1",
+            "127.0.1",
+            "127.0.0.1.",
+            "0.0.0.0x0",
+            "169.254.43518",
+            "1.2.3.4.5",
+            "a.1",
+            "[::1%25eth0]",
+            "[fe80::1%eth0]",
+            "[127.0.0.1]",
+            "[v1.a]",
+            "127%2e0%2e0%2e1",
+            "a%00b.example",
+            "-",
+            "a.example..",
+            ".",
+            "a,b.example",
+            "a;b.example",
+        ];
+        for host in odd {
+            for url in [format!("http://{host}/"), format!("https://{host}:8443/x")] {
+                assert!(Target::parse(&url, false).is_err(), "{url}");
+            }
+        }
+        for unreadable in ["http://１２７.0.0.1/", "http://①②⑦.0.0.1/", "http://127。0。0。1/"]
+        {
+            assert_eq!(Target::parse(unreadable, false), Err(TargetError::Malformed));
+        }
+        for good in
+            ["localhost", "a.example.", "xn--wgv71a119e.xn--zckzah", "8.8.8.8", "3com.example"]
+        {
+            assert!(Target::parse(&format!("https://{good}/"), true).is_ok(), "{good}");
+        }
+    }
+
+    /// Answers each look-up with the next of its addresses; the last one stays.
+    struct Fickle(std::sync::Mutex<Vec<IpAddr>>, std::sync::atomic::AtomicUsize);
+
+    impl Names for Fickle {
+        fn addresses(&self, _: &str) -> Addresses {
+            self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let mut left = self.0.lock().unwrap();
+            let next = if left.len() > 1 { left.remove(0) } else { left[0] };
+            Box::pin(std::future::ready(Ok(vec![next])))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_address_that_was_judged_is_the_one_that_is_called() {
+        let allowed = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = allowed.local_addr().unwrap().port();
+        let inside = tokio::net::TcpListener::bind(("127.0.0.2", port)).await.unwrap();
+        let (good, bad) = ("127.0.0.1".parse().unwrap(), "127.0.0.2".parse().unwrap());
+        let fickle = Arc::new(Fickle(vec![good, bad, good, bad].into(), 0.into()));
+        let connector = Connector {
+            names: fickle.clone(),
+            networks: ["127.0.0.1".parse().unwrap()].into(),
+            timeout: Duration::from_secs(5),
+        };
+        let uri: Uri = format!("http://rebind.test:{port}/").parse().unwrap();
+        for (tries, address) in (1..).zip([good, bad, good, bad, bad]) {
+            match connector.connect(&uri).await {
+                Ok(stream) => {
+                    assert_eq!(stream.peer_addr().unwrap().ip(), address);
+                    assert_eq!(address, good);
+                }
+                Err(error) => assert_eq!((error, address), (ConnectError::Forbidden, bad)),
+            }
+            assert_eq!(
+                fickle.1.load(std::sync::atomic::Ordering::Relaxed),
+                tries,
+                "one look-up each"
+            );
+        }
+        let heard = tokio::time::timeout(Duration::from_millis(1), inside.accept()).await;
+        assert!(heard.is_err(), "the forbidden address was called");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod archive;
 mod authority;
 mod config;
 mod dispatch;
+mod egress;
 mod foreign;
 mod fuzz;
 mod http;
