@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use dashmap::DashMap;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -18,7 +19,10 @@ use tokio::time::timeout_at;
 
 use crate::dispatch::Event;
 use crate::dispatch::Reply;
+use crate::dispatch::SheddingConfig;
 use crate::dispatch::Ticket;
+use crate::message::Class;
+use crate::message::Idempotency;
 use crate::message::MessageId;
 use crate::message::Submission;
 
@@ -28,6 +32,7 @@ pub struct Dispatcher {
     events: mpsc::Sender<Event>,
     replies: Replies,
     patience: Duration,
+    shedding: Arc<ArcSwap<SheddingConfig>>,
 }
 
 /// Where replies find the doors that wait for them; the gateway's pump calls [`Self::answer`].
@@ -100,9 +105,22 @@ impl Seat<'_> {
 }
 
 impl Dispatcher {
-    /// Doors that send into `events` and wait for `replies` for at most `patience`.
-    pub const fn new(events: mpsc::Sender<Event>, replies: Replies, patience: Duration) -> Self {
-        Self { events, replies, patience }
+    /// Doors that send into `events` and wait for `replies` for at most `patience`; `shedding` says
+    /// how full the queue may be for each class.
+    pub const fn new(
+        events: mpsc::Sender<Event>,
+        replies: Replies,
+        patience: Duration,
+        shedding: Arc<ArcSwap<SheddingConfig>>,
+    ) -> Self {
+        Self { events, replies, patience, shedding }
+    }
+
+    /// How many messages of `class` the queue has room for.
+    fn room(&self, class: Class) -> u64 {
+        let (most, free) = (self.events.max_capacity(), self.events.capacity());
+        let share = self.shedding.load().share(class, most as u64);
+        share.saturating_sub(most.saturating_sub(free) as u64)
     }
 
     /// Hands in one message and waits until it is durable or refused.
@@ -110,6 +128,9 @@ impl Dispatcher {
     /// # Errors
     /// When no reply came; only after [`Unanswered::Late`] may the message be accepted all the same.
     pub async fn accept(&self, submission: Box<Submission>) -> Result<Reply, Unanswered> {
+        if self.room(submission.class) == 0 {
+            return Err(Unanswered::Full);
+        }
         self.ask(|ticket| Event::Accept { ticket, submission }).await
     }
 
@@ -122,11 +143,17 @@ impl Dispatcher {
     }
 
     /// Hands in messages one behind the other, so that one commit takes them all, and waits for
-    /// the reply to each. Either the queue has room for all of them or it takes none.
+    /// the reply to each. Either the queue has room for all of the least urgent class among them
+    /// or it takes none.
     pub async fn accept_all(
         &self,
         submissions: Vec<Box<Submission>>,
     ) -> Vec<Result<Reply, Unanswered>> {
+        let classes = submissions.iter().map(|submission| submission.class);
+        let room = classes.map(|class| self.room(class)).min();
+        if room.is_some_and(|room| room < submissions.len() as u64) {
+            return vec![Err(Unanswered::Full); submissions.len()];
+        }
         self.ask_all(submissions, |ticket, submission| Event::Accept { ticket, submission }).await
     }
 
@@ -134,6 +161,19 @@ impl Dispatcher {
     pub async fn cancel_all(&self, ids: Vec<MessageId>) -> Vec<Result<Reply, Unanswered>> {
         let by_operator = false;
         self.ask_all(ids, |ticket, id| Event::Cancel { ticket, id, by_operator }).await
+    }
+
+    /// Asks which message a request made before that would be refused now.
+    ///
+    /// # Errors
+    /// When no reply came.
+    pub async fn recall(&self, request: Idempotency) -> Result<Reply, Unanswered> {
+        self.ask(|ticket| Event::Recall { ticket, request }).await
+    }
+
+    /// Asks for each request as [`Self::recall`] does.
+    pub async fn recall_all(&self, requests: Vec<Idempotency>) -> Vec<Result<Reply, Unanswered>> {
+        self.ask_all(requests, |ticket, request| Event::Recall { ticket, request }).await
     }
 
     async fn ask_all<T>(
@@ -179,7 +219,7 @@ mod tests {
         let (events, inbox) = mpsc::channel(room);
         let replies = Replies::default();
         let patience = Duration::from_secs(5);
-        (Dispatcher::new(events, replies.clone(), patience), inbox, replies)
+        (Dispatcher::new(events, replies.clone(), patience, Arc::default()), inbox, replies)
     }
 
     fn ticket(event: &Event) -> Ticket {
@@ -210,6 +250,57 @@ mod tests {
         replies.answer(ticket(&event), Reply::NotLive);
         drop(inbox);
         assert_eq!(door.cancel(MessageId::from_u128(7), false).await, Err(Unanswered::Stopped));
+    }
+
+    fn submission(class: Class) -> Box<Submission> {
+        Box::new(Submission {
+            id: MessageId::from_u128(1),
+            accepted_at: crate::time::Time::ZERO,
+            key: "shop".into(),
+            to: "819012345678".into(),
+            from: None,
+            content: crate::message::Content::Text("x".into()),
+            class,
+            client_ref: None,
+            campaign: None,
+            tags: Vec::new(),
+            send_at: None,
+            expires_at: crate::time::Time::MAX,
+            encoding: crate::message::EncodingChoice::Auto,
+            max_segments: 1,
+            receipts: crate::message::ReceiptsWanted::Final,
+            callback_url: None,
+            idempotency: None,
+            plan: crate::message::PlanSummary {
+                route: "main".into(),
+                encoding: "gsm7".into(),
+                segments: 1,
+                units: 1,
+            },
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_queue_keeps_its_last_places_for_otp() {
+        let (door, mut inbox, _) = door(100);
+        let fill = async |class| {
+            let mut taken = 0;
+            while door.accept(submission(class)).await == Err(Unanswered::Late) {
+                taken += 1;
+            }
+            taken
+        };
+        assert_eq!(fill(Class::Marketing).await, 80);
+        assert_eq!(fill(Class::Transactional).await, 15);
+        assert_eq!(fill(Class::Otp).await, 5);
+        for _ in 0..22 {
+            inbox.recv().await.unwrap();
+        }
+        let both = vec![submission(Class::Marketing), submission(Class::Otp)];
+        let late = || Err(Unanswered::Late);
+        assert_eq!(door.accept_all(both.clone()).await, [late(), late()]);
+        let full = || Err(Unanswered::Full);
+        assert_eq!(door.accept_all(both).await, [full(), full()]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -16,6 +16,7 @@ use crate::api::extract::Caller;
 use crate::api::idempotency::Fingerprint;
 use crate::api::idempotency::IdempotencyKey;
 use crate::api::message::Accepted;
+use crate::api::message::Again;
 use crate::api::message::Ready;
 use crate::api::message::Taken;
 use crate::api::problem::Code;
@@ -101,9 +102,10 @@ pub(crate) async fn create(
     let mut items = Vec::with_capacity(messages.len());
     for (index, (request, faults)) in messages.into_iter().enumerate() {
         let idempotency = key.as_ref().map(|key| key.digests(&client.name, index, &fingerprint));
+        let again = Again::of(&request, &faults, idempotency);
         let item = take_rate(client)
             .and_then(|()| api.prepare(request, faults, client, idempotency))
-            .map_err(|problem| problem.below(&format!("/messages/{index}")));
+            .map_err(|problem| (problem.below(&format!("/messages/{index}")), again));
         items.push(item);
     }
     Ok(Json(hand_in(&api, client, items).await))
@@ -168,23 +170,36 @@ fn take_rate(client: &Client) -> Result<(), Refused> {
     }
 }
 
-async fn hand_in(api: &Api, client: &Client, items: Vec<Result<Ready, Refused>>) -> BatchResult {
-    let (mut submissions, mut judged) = (Vec::new(), Vec::with_capacity(items.len()));
+/// A message that may be handed in, or why not and whether it was before.
+type Item = Result<Ready, (Refused, Option<Again>)>;
+
+async fn hand_in(api: &Api, client: &Client, items: Vec<Item>) -> BatchResult {
+    let (mut submissions, mut recalls) = (Vec::new(), Vec::new());
+    let mut judged = Vec::with_capacity(items.len());
     for item in items {
         judged.push(item.map(|Ready { submission, accepted }| {
             submissions.push(submission);
             accepted
         }));
+        if let Some(Err((_, Some(again)))) = judged.last() {
+            recalls.push(again.entry);
+        }
     }
     let mut replies = api.dispatcher.accept_all(submissions).await.into_iter();
+    let mut recalled = api.dispatcher.recall_all(recalls).await.into_iter();
     let mut results = Vec::with_capacity(judged.len());
+    let lost = || Problem::new(Code::InternalError, "no reply to this message");
     for (index, item) in judged.into_iter().enumerate() {
-        let settled = match (item, &mut replies) {
-            (Ok(accepted), replies) => match replies.next() {
+        let settled = match item {
+            Ok(accepted) => match replies.next() {
                 Some(reply) => api.settle(accepted, client, reply).await,
-                None => Err(Problem::new(Code::InternalError, "no reply to this message")),
+                None => Err(lost()),
             },
-            (Err(problem), _) => Err(problem),
+            Err((problem, None)) => Err(problem),
+            Err((problem, Some(again))) => match recalled.next() {
+                Some(reply) => api.recalled(problem, again, client, reply).await,
+                None => Err(lost()),
+            },
         };
         results.push(match settled {
             Ok(Taken { accepted, is_replay }) => {

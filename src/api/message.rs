@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU8;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::Request;
@@ -33,6 +34,7 @@ use crate::api::request;
 use crate::api::request::BinaryRequest;
 use crate::api::request::MessageRequest;
 use crate::api::schema;
+use crate::archive::Message;
 use crate::archive::Stamp;
 use crate::dispatch::Reply;
 use crate::message::Class;
@@ -51,7 +53,7 @@ use crate::text::address::Sender;
 use crate::time::Time;
 
 /// The most characters of a `client_ref` or `campaign`.
-const REF_CHARS: usize = 100;
+pub(crate) const REF_CHARS: usize = 100;
 /// The most tags, and the most characters of one.
 const TAGS: usize = 10;
 const TAG_CHARS: usize = 50;
@@ -444,15 +446,22 @@ impl Accepted {
     /// The answer that was given to the same request before; what is the caller's own is as it
     /// sent it again.
     async fn replayed(self, api: &Api, client: &Client, id: MessageId) -> Self {
-        let Ok(Some(message)) = api.message(id, Some(&client.name)).await else {
+        match api.message(id, Some(&client.name)).await {
+            Ok(Some(message)) => Self::archived(&message, self.to),
             // Too old for the archive, or that cannot be read now: the id is what matters.
-            return Self { id, created_at: Stamp(id.created_at()), ..self };
-        };
+            _ => Self { id, created_at: Stamp(id.created_at()), ..self },
+        }
+    }
+
+    /// The answer that was given when `message` was accepted; `to` is its destination in E.164.
+    fn archived(message: &Message, to: String) -> Self {
         let waits = message.send_at.is_some_and(|at| at > message.created_at);
         Self {
-            id,
+            id: message.id,
             state: if waits { MessageState::Scheduled } else { MessageState::Queued },
+            to,
             from: message.from.clone(),
+            class: message.class,
             encoding: message.plan.encoding.clone(),
             segments: message.plan.segments,
             units: message.plan.units,
@@ -460,7 +469,7 @@ impl Accepted {
             created_at: Stamp(message.created_at),
             send_at: message.send_at.map(Stamp),
             expires_at: Stamp(message.expires_at),
-            ..self
+            client_ref: message.client_ref.clone(),
         }
     }
 }
@@ -477,7 +486,52 @@ pub(crate) struct Ready {
     pub(crate) accepted: Accepted,
 }
 
+/// A request that may have been accepted before, when it could still be.
+pub(crate) struct Again {
+    pub(crate) entry: Idempotency,
+    /// The destination as it was given.
+    to: String,
+}
+
+impl Again {
+    /// None for a request without an idempotency key, and for one with `faults` in its types: as it
+    /// is written it was never accepted.
+    pub(crate) fn of(
+        request: &MessageRequest,
+        faults: &[Fault],
+        idempotency: Option<Idempotency>,
+    ) -> Option<Self> {
+        let entry = idempotency.filter(|_| faults.is_empty())?;
+        Some(Self { entry, to: request.to.clone()? })
+    }
+}
+
 impl Api {
+    /// What becomes of a message that would be refused, now that `reply` tells what the dispatcher
+    /// knows of it: the answer of then, if it was accepted.
+    pub(crate) async fn recalled(
+        &self,
+        problem: Refused,
+        again: Again,
+        client: &Client,
+        reply: Result<Reply, Unanswered>,
+    ) -> Result<Taken, Refused> {
+        let id = match reply {
+            Ok(Reply::NotSeen) => return Err(problem),
+            Ok(Reply::Replayed { id }) => id,
+            reply => return Err(refusal(reply)),
+        };
+        self.surroundings.replayed();
+        let Some(message) = self.message(id, Some(&client.name)).await? else {
+            let detail = format!("this was accepted as {id}, which the archive has no more");
+            return Err(Problem::new(Code::StoreUnavailable, detail));
+        };
+        let region = self.settings.load().messages.region;
+        let to = E164::parse(&again.to, region);
+        let to = to.map_or(again.to, |to| format!("+{}", &*to.digits()));
+        Ok(Taken { accepted: Accepted::archived(&message, to), is_replay: true })
+    }
+
     /// Checks and plans one message. It is counted against the client's quota; whoever does not
     /// hand it in after all gives that back.
     pub(crate) fn prepare(
@@ -544,8 +598,13 @@ pub(crate) fn refusal(reply: Result<Reply, Unanswered>) -> Refused {
             Code::IdempotencyInProgress,
             "the first request with this Idempotency-Key has no answer yet",
         ),
-        Ok(Reply::QueueFull) => Problem::new(Code::QueueFull, "too many messages are live"),
-        Err(Unanswered::Full) => Problem::new(Code::QueueFull, "too many requests wait already"),
+        Ok(Reply::QueueFull { class, retry_after }) => {
+            let detail = format!("the gateway is too full for {class} messages");
+            Problem::new(Code::QueueFull, detail).retry_after(retry_after)
+        }
+        // It takes what waits within milliseconds.
+        Err(Unanswered::Full) => Problem::new(Code::QueueFull, "too many requests wait already")
+            .retry_after(Duration::from_secs(1)),
         Ok(Reply::StoreUnavailable) => {
             Problem::new(Code::StoreUnavailable, "the journal cannot be written")
         }
@@ -564,7 +623,8 @@ pub(crate) fn refusal(reply: Result<Reply, Unanswered>) -> Refused {
             reply @ (Reply::Accepted { .. }
             | Reply::Replayed { .. }
             | Reply::Cancelled { .. }
-            | Reply::NotLive),
+            | Reply::NotLive
+            | Reply::NotSeen),
         ) => {
             tracing::error!(?reply, "a reply that does not answer what was asked");
             Problem::new(Code::InternalError, "the gateway answered something else")
@@ -606,9 +666,18 @@ pub(crate) async fn create(
         let fingerprint = Fingerprint::of("POST", "/v1/messages", &request);
         key.digests(&client.name, 0, &fingerprint)
     });
-    let Ready { submission, accepted } = api.prepare(request, faults, client, idempotency)?;
-    let reply = api.dispatcher.accept(submission).await;
-    let taken = api.settle(accepted, client, reply).await?;
+    let again = Again::of(&request, &faults, idempotency);
+    let taken = match (api.prepare(request, faults, client, idempotency), again) {
+        (Ok(Ready { submission, accepted }), _) => {
+            let reply = api.dispatcher.accept(submission).await;
+            api.settle(accepted, client, reply).await?
+        }
+        (Err(problem), None) => return Err(problem),
+        (Err(problem), Some(again)) => {
+            let reply = api.dispatcher.recall(again.entry).await;
+            api.recalled(problem, again, client, reply).await?
+        }
+    };
     Ok(taken.into_response())
 }
 

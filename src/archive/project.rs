@@ -168,7 +168,8 @@ impl Projection {
             Record::Accepted(_)
             | Record::Carried(_)
             | Record::CarriedFinished { .. }
-            | Record::CarriedIdempotency { .. } => None,
+            | Record::CarriedIdempotency { .. }
+            | Record::CarriedUsage { .. } => None,
             Record::Orphan { .. }
             | Record::OrphanDropped { .. }
             | Record::Inbound(_)

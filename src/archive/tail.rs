@@ -145,7 +145,9 @@ impl Tailer {
                 carrier,
                 receipt: self.projection.receipt(receipt),
             }),
-            Record::OrphanDropped { .. } | Record::CarriedIdempotency { .. } => {}
+            Record::OrphanDropped { .. }
+            | Record::CarriedIdempotency { .. }
+            | Record::CarriedUsage { .. } => {}
             Record::Accepted(_) | Record::Carried(_) | Record::CarriedFinished { .. } => {
                 self.begin(now, position, record)?;
             }

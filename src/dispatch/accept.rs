@@ -1,7 +1,9 @@
 //! A message comes in, finds its carrier, and waits in its lane; or is withdrawn.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::message::Idempotency;
 use crate::message::MessageId;
 use crate::message::Reason;
 use crate::message::Record;
@@ -14,7 +16,6 @@ use crate::route::Standing;
 use crate::time::Time;
 
 use super::Dispatch;
-use super::config::count;
 use super::event::Effect;
 use super::event::Reply;
 use super::event::Ticket;
@@ -49,31 +50,58 @@ impl Dispatch {
         if self.is_store_down {
             return Some(Reply::StoreUnavailable);
         }
-        if let Some(entry) = &submission.idempotency {
-            let earlier = self.book.requests.find(now, &entry.key);
-            if let Some(earlier) = earlier {
-                return Some(if earlier.entry.fingerprint != entry.fingerprint {
-                    Reply::IdempotencyKeyReused
-                } else if self.gate.is_durable(earlier.position) {
-                    Reply::Replayed { id: earlier.id }
-                } else {
-                    Reply::IdempotencyInProgress
-                });
-            }
-            if self.book.requests.len() >= count(self.config.idempotency_limit) {
-                return Some(Reply::QueueFull);
-            }
+        let earlier = submission.idempotency.as_ref().and_then(|it| self.earlier(now, it));
+        if earlier.is_some() {
+            return earlier;
         }
-        if self.book.live() >= count(self.config.live_limit) {
-            return Some(Reply::QueueFull);
+        if self.book.table.find(submission.id).is_some() {
+            return Some(Reply::Replayed { id: submission.id });
         }
-        let is_known = self.book.table.find(submission.id).is_some();
-        is_known.then_some(Reply::Replayed { id: submission.id })
+        let retry_after = self.fullness(now, submission)?;
+        Some(Reply::QueueFull { class: submission.class, retry_after })
+    }
+
+    /// How long until there is room for a message of its class again, when there is none now.
+    fn fullness(&self, now: Time, submission: &Submission) -> Option<Duration> {
+        let excess = |used: u64, limit: u64| {
+            let share = self.config.shedding.share(submission.class, limit);
+            (used >= share).then(|| used - share + 1)
+        };
+        let live = excess(self.book.live() as u64, self.config.live_limit);
+        let backlog = excess(self.gate.backlog(), self.config.backlog_limit);
+        let keys = submission
+            .idempotency
+            .and_then(|_| excess(self.book.requests.len() as u64, self.config.idempotency_limit));
+        // The oldest key is the first to be forgotten.
+        let oldest = self.book.requests.oldest().map(|request| request.until.since(now));
+        let waits = [
+            live.map(|excess| self.ended.wait(now, excess)),
+            backlog.map(|excess| self.synced.wait(now, excess)),
+            keys.and(oldest),
+        ];
+        waits.into_iter().flatten().max()
+    }
+
+    /// What an earlier request with the same idempotency key came to.
+    fn earlier(&self, now: Time, entry: &Idempotency) -> Option<Reply> {
+        let earlier = self.book.requests.find(now, &entry.key)?;
+        Some(if earlier.entry.fingerprint != entry.fingerprint {
+            Reply::IdempotencyKeyReused
+        } else if self.gate.is_durable(earlier.position) {
+            Reply::Replayed { id: earlier.id }
+        } else {
+            Reply::IdempotencyInProgress
+        })
+    }
+
+    pub(super) fn on_recall(&mut self, now: Time, ticket: Ticket, request: &Idempotency) {
+        let reply = self.earlier(now, request).unwrap_or(Reply::NotSeen);
+        self.gate.let_out(Effect::Reply { ticket, reply });
     }
 
     /// Keeps a body that nobody wants yet only while there is room, and not for long.
     pub(super) fn spare_body(&mut self, now: Time, id: MessageId) {
-        const SOON: std::time::Duration = std::time::Duration::from_secs(30);
+        const SOON: Duration = Duration::from_secs(30);
         let Some(slot) = self.book.find_live(id) else { return self.bodies.drop(id) };
         let live = &self.book.table[slot];
         let is_wanted = match live.place {
@@ -256,7 +284,7 @@ impl Dispatch {
     /// The journal could not read a body. It may be able to later; a message that waits for it is
     /// tried again each half minute until its time is over.
     fn on_unread(&mut self, now: Time, slot: Slot) {
-        const PAUSE: std::time::Duration = std::time::Duration::from_secs(30);
+        const PAUSE: Duration = Duration::from_secs(30);
         let id = self.book.table[slot].id();
         self.cleaner.pause(now);
         self.drop_errand(id);

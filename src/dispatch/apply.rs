@@ -77,6 +77,10 @@ impl Book {
                 self.requests.carry(*entry, *id, *until);
                 return;
             }
+            Record::CarriedUsage { key, day, count } => {
+                let key = self.keys.intern(key);
+                return self.usage.carry(*day, key, *count);
+            }
             Record::CarriedFinished { carried, finish, at } => {
                 self.carried(routes, carried, Some((finish, *at)))
             }
@@ -86,9 +90,10 @@ impl Book {
 
     fn accept(&mut self, routes: &Routes, submission: &Submission) -> Time {
         let at = submission.accepted_at;
+        let key = self.keys.intern(&submission.key);
+        self.usage.accept(at, key);
         if self.table.find(submission.id).is_none() {
             let route = routes.route_id(&submission.plan.route).unwrap_or(NO_ROUTE);
-            let key = self.keys.intern(&submission.key);
             let slot = self.table.insert(Live::new(submission, key, route));
             self.ages.push_back(&mut self.table, slot);
         }
@@ -137,8 +142,11 @@ impl Book {
         if live.is_finished() {
             return at;
         }
-        live.state = state;
-        if let (State::Submitted, Some(carrier)) = (state, carrier) {
+        let was = std::mem::replace(&mut live.state, state);
+        // A late answer to an attempt that was left changes nothing once another is taken.
+        if let (State::Submitted, Some(carrier)) = (state, carrier)
+            && was != State::Submitted
+        {
             live.carrier = carrier;
             let Some(sent) = live.sent.as_deref_mut() else { return at };
             sent.present = place.attempt;
@@ -385,6 +393,7 @@ impl Book {
     fn forget(&mut self, at: Time) {
         const AT_ONCE: usize = 4;
         self.requests.forget(at);
+        self.usage.turn(at);
         for _ in 0..AT_ONCE {
             let Some(slot) = self.late.head() else { return };
             let is_old = self.table[slot].due + self.late_hold < at;

@@ -32,6 +32,7 @@ use super::orphans::Repeats;
 use super::references::References;
 use super::table::Slot;
 use super::table::Table;
+use super::usage::Usage;
 
 /// The durable state.
 #[derive(Debug)]
@@ -50,6 +51,7 @@ pub(super) struct Book {
     pub(super) orphans: Orphans,
     pub(super) repeats: Repeats,
     pub(super) parts: Parts,
+    pub(super) usage: Usage,
 }
 
 impl Book {
@@ -67,6 +69,7 @@ impl Book {
             orphans: Orphans::default(),
             repeats: Repeats::new(count(config.repeat_limit)),
             parts: Parts::new(config.reassembly()),
+            usage: Usage::default(),
         }
     }
 
@@ -94,6 +97,8 @@ impl Book {
         match record {
             Record::Accepted(submission) => {
                 self.place_message(submission.id, position);
+                let key = self.keys.intern(&submission.key);
+                self.usage.place(submission.accepted_at, key, position);
                 if let Some(entry) = &submission.idempotency {
                     self.requests.place(&entry.key, position);
                 }
@@ -102,6 +107,10 @@ impl Book {
                 self.place_message(carried.submission.id, position);
             }
             Record::CarriedIdempotency { entry, .. } => self.requests.place(&entry.key, position),
+            Record::CarriedUsage { key, day, .. } => {
+                let key = self.keys.intern(key);
+                self.usage.place_carried(*day, key, position);
+            }
             _ => {}
         }
     }

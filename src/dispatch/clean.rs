@@ -165,8 +165,9 @@ impl Dispatch {
     fn needed(&self) -> Position {
         let message = self.book.ages.head().map(|slot| self.book.table[slot].position);
         let request = self.book.requests.oldest().map(|request| request.position);
+        let usage = self.book.usage.oldest().map(|(_, _, used)| used.position);
         let end = self.cleaner.known();
-        message.unwrap_or(end).min(request.unwrap_or(end)).min(end)
+        [message, request, usage].into_iter().flatten().fold(end, Position::min)
     }
 
     /// Writes the oldest of what is needed again, in the order of positions: whatever is younger
@@ -175,6 +176,10 @@ impl Dispatch {
         let mut next = self.book.ages.head();
         for _ in 0..AT_ONCE {
             let message = next.map(|slot| self.book.table[slot].position);
+            if let Some(oldest) = self.needed_usage(message) {
+                self.record(oldest);
+                continue;
+            }
             let request = self.book.requests.oldest();
             let request = request.filter(|it| message.is_none_or(|at| it.position <= at));
             if let Some(request) = request {
@@ -198,6 +203,18 @@ impl Dispatch {
                 self.want_body(slot);
             }
         }
+    }
+
+    /// The count of a key to be written again, when its record is the oldest that is needed.
+    fn needed_usage(&self, message: Option<Position>) -> Option<Record> {
+        let (day, key, used) = self.book.usage.oldest()?;
+        let request = self.book.requests.oldest().map(|request| request.position);
+        let is_oldest = [message, request].into_iter().flatten().all(|at| used.position < at);
+        (is_oldest && self.gate.is_durable(used.position)).then(|| Record::CarriedUsage {
+            key: self.book.keys.get(key).into(),
+            day,
+            count: used.count,
+        })
     }
 
     /// Writes a message again whose body was asked for, now that it is here.

@@ -11,6 +11,7 @@ use crate::text::reassembly;
 use crate::time::Span;
 
 use super::shares::Weights;
+use super::shedding::SheddingConfig;
 
 /// How many messages are held, how long things are remembered, and who gets which share.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +20,12 @@ pub struct Config {
     /// The most live messages; more are refused with `queue_full`. One that waits takes about 120
     /// octets of memory, one that was sent about 250.
     pub live_limit: u64,
+    /// The most records that are not on disk yet: while the disk is slower than what comes in,
+    /// messages are refused with `queue_full` beyond it.
+    pub backlog_limit: u64,
+    /// At which percentages of `live_limit`, `backlog_limit` and `idempotency_limit`, and of the
+    /// queue before the dispatcher, a class is refused; otp has the whole of them.
+    pub shedding: SheddingConfig,
     /// The most octets of message bodies in memory; others are read back from the journal when
     /// their turn is near.
     pub body_bytes: u64,
@@ -78,6 +85,8 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             live_limit: 10_000_000,
+            backlog_limit: 100_000,
+            shedding: SheddingConfig::default(),
             body_bytes: 64 << 20,
             weights: WeightsConfig::default(),
             otp_reserve: 50,
@@ -107,6 +116,9 @@ impl Config {
             let found = self.live_limit;
             fault("live_limit", format!("expected 1 to {LIVE_LIMIT_MAX}, found {found}"));
         }
+        if self.backlog_limit == 0 {
+            fault("backlog_limit", "expected at least 1, found 0".to_owned());
+        }
         if self.otp_reserve > 90 {
             fault("otp_reserve", format!("expected 0 to 90 percent, found {}", self.otp_reserve));
         }
@@ -118,6 +130,8 @@ impl Config {
                 fault(&format!("weights.{class}"), message);
             }
         }
+        faults.extend(self.shedding.faults());
+        let mut fault = |key: &str, message: String| faults.push((key.to_owned(), message));
         for (key, span) in [
             ("idempotency_ttl", self.idempotency_ttl),
             ("orphan_hold", self.orphan_hold),
@@ -172,6 +186,8 @@ mod tests {
         let config: Config = toml::from_str(
             r#"
             live_limit = 0
+            backlog_limit = 0
+            shedding = { marketing = 96 }
             otp_reserve = 91
             weights = { otp = 0 }
             orphan_hold = "0s"
@@ -180,7 +196,15 @@ mod tests {
         )
         .unwrap();
         let keys: Vec<_> = config.faults().into_iter().map(|(key, _)| key).collect();
-        let expected = ["live_limit", "otp_reserve", "weights.otp", "orphan_hold", "late_receipts"];
+        let expected = [
+            "live_limit",
+            "backlog_limit",
+            "otp_reserve",
+            "weights.otp",
+            "shedding.marketing",
+            "orphan_hold",
+            "late_receipts",
+        ];
         assert_eq!(keys, expected);
         assert!(toml::from_str::<Config>("live = 1").is_err());
     }

@@ -28,7 +28,11 @@ impl Book {
             let name = routes.carrier_name(orphan.carrier);
             hash(&(orphan.at, name, &receipt.carrier_message_id, &receipt.state, &receipt.raw))
         });
-        let all = messages.chain(requests).chain(orphans);
+        let used = self
+            .usage
+            .iter()
+            .map(|(day, key, used)| hash(&(day, self.keys.get(key), used.count, used.position)));
+        let all = messages.chain(requests).chain(orphans).chain(used);
         let order = [self.live(), self.late.len(), self.parts.len()];
         all.fold(hash(&order), u64::wrapping_add)
     }

@@ -1,7 +1,10 @@
 //! What the dispatcher is told and what it asks for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::message::Class;
+use crate::message::Idempotency;
 use crate::message::MessageId;
 use crate::message::Position;
 use crate::message::State;
@@ -36,6 +39,14 @@ pub enum Event {
         ticket: Ticket,
         /// The message, checked and planned.
         submission: Box<Submission>,
+    },
+    /// A door is about to refuse a request that has an idempotency key, and asks whether the same
+    /// request was taken before.
+    Recall {
+        /// Comes back with the reply.
+        ticket: Ticket,
+        /// The key and what was asked with it.
+        request: Idempotency,
     },
     /// A door asks to withdraw a message.
     Cancel {
@@ -195,8 +206,14 @@ pub enum Reply {
     IdempotencyKeyReused,
     /// The first request with this idempotency key is not durable yet.
     IdempotencyInProgress,
-    /// The table of live messages, or of idempotency keys, is full.
-    QueueFull,
+    /// The table of live messages or of idempotency keys is too full for the class, or too much
+    /// waits for the disk.
+    QueueFull {
+        /// The class that there is no room for.
+        class: Class,
+        /// When there will be room, as it went of late.
+        retry_after: Duration,
+    },
     /// The journal cannot write.
     StoreUnavailable,
     /// The gateway is stopping.
@@ -213,6 +230,8 @@ pub enum Reply {
     },
     /// No live message has this id.
     NotLive,
+    /// No request with this idempotency key was taken.
+    NotSeen,
 }
 
 /// Something that people or counters want to know; labels come from closed sets only.
@@ -224,18 +243,18 @@ pub enum Notice {
         /// The carrier.
         carrier: Arc<str>,
         /// The message's class.
-        class: crate::message::Class,
+        class: Class,
         /// The status.
         status: CommandStatus,
         /// From submit to answer.
-        took: std::time::Duration,
+        took: Duration,
     },
     /// A segment's outcome is unknown.
     SegmentUnknown {
         /// The carrier.
         carrier: Arc<str>,
         /// The message's class.
-        class: crate::message::Class,
+        class: Class,
     },
     /// A carrier asked to slow down and its rate was cut.
     RateChanged {
@@ -251,7 +270,7 @@ pub enum Notice {
         /// The state's word.
         state: Arc<str>,
         /// From submit to receipt.
-        took: std::time::Duration,
+        took: Duration,
     },
     /// A receipt matched nothing.
     ReceiptUnmatched {
@@ -279,11 +298,11 @@ pub enum Notice {
         /// How.
         state: State,
         /// Its class.
-        class: crate::message::Class,
+        class: Class,
         /// The carrier that had it last; empty for none.
         carrier: Arc<str>,
         /// From acceptance to the end.
-        took: std::time::Duration,
+        took: Duration,
         /// When.
         at: Time,
     },

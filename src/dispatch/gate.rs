@@ -94,8 +94,14 @@ impl Gate {
         }
     }
 
-    /// Takes that all before `end` is durable.
-    pub(super) fn set_durable(&mut self, now: Time, end: Position) {
+    /// How many records are not durable yet.
+    pub(super) const fn backlog(&self) -> u64 {
+        self.made - self.durable
+    }
+
+    /// Takes that all before `end` is durable; how many more records that is.
+    pub(super) fn set_durable(&mut self, now: Time, end: Position) -> u64 {
+        let before = self.durable;
         self.end = self.end.max(end);
         while self.placed.front().is_some_and(|position| *position < end) {
             self.placed.pop_front();
@@ -105,6 +111,7 @@ impl Gate {
             // A slow sync is remembered for a few quick ones.
             self.lag = now.since(since).max(self.lag * 7 / 8);
         }
+        self.durable - before
     }
 
     /// Takes that a record at `position` was read back.

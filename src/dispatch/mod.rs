@@ -55,12 +55,14 @@ mod receipts;
 mod references;
 mod reload;
 mod shares;
+mod shedding;
 mod snapshot;
 mod station;
 mod submit;
 mod table;
 mod throttle;
 mod timers;
+mod usage;
 mod wake;
 
 use std::collections::BTreeSet;
@@ -82,6 +84,7 @@ use self::errands::Errands;
 use self::gate::Gate;
 use self::gate::Held;
 use self::orphans::Homes;
+use self::shedding::Drain;
 use self::station::Station;
 use self::table::Slot;
 use self::timers::Timers;
@@ -95,6 +98,7 @@ pub use self::event::Notice;
 pub use self::event::Reply;
 pub use self::event::Ticket;
 pub use self::event::Token;
+pub use self::shedding::SheddingConfig;
 pub use self::snapshot::CarrierSnapshot;
 pub use self::snapshot::LaneSnapshot;
 pub use self::snapshot::Snapshot;
@@ -119,6 +123,10 @@ pub struct Dispatch {
     homes: Homes,
     errands: Errands,
     cleaner: Cleaner,
+    /// Messages that ended.
+    ended: Drain,
+    /// Records that became durable.
+    synced: Drain,
     /// How far the walk has come that looks at all lanes after a carrier went down or up.
     review: Option<Slot>,
     inbound_ids: IdSource,
@@ -143,6 +151,8 @@ impl Dispatch {
             timers: Timers::default(),
             homes: Homes::default(),
             errands: Errands::default(),
+            ended: Drain::default(),
+            synced: Drain::default(),
             review: None,
             inbound_ids: IdSource::new(seed),
             next_token: 0,
@@ -167,10 +177,14 @@ impl Dispatch {
     pub fn handle(&mut self, now: Time, event: Event) {
         match event {
             Event::Accept { ticket, submission } => self.on_accept(now, ticket, submission),
+            Event::Recall { ticket, request } => self.on_recall(now, ticket, &request),
             Event::Cancel { ticket, id, by_operator } => {
                 self.on_cancel(now, ticket, id, by_operator);
             }
-            Event::Durable { end } => self.gate.set_durable(now, end),
+            Event::Durable { end } => {
+                let synced = self.gate.set_durable(now, end);
+                self.synced.note(now, synced);
+            }
             Event::StoreFailed => self.is_store_down = true,
             Event::StoreRecovered => self.on_store_recovered(),
             Event::Renew { before } => self.cleaner.renew(before),
@@ -234,6 +248,11 @@ impl Dispatch {
             self.book.parts.deadline(),
         ];
         stations.chain(others.into_iter().flatten()).min()
+    }
+
+    /// How many messages each key has handed in on the UTC day of `now`.
+    pub fn used_today(&self, now: Time) -> impl Iterator<Item = (&str, u64)> {
+        self.book.usage.today(now).map(|(key, count)| (self.book.keys.get(key), count))
     }
 
     /// A hash of all that a replay of the records so far would find, for tests.

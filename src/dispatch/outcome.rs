@@ -492,6 +492,7 @@ impl Dispatch {
         let (id, class) = (live.id(), live.class);
         self.bodies.drop(id);
         let took = now.since(id.created_at());
+        self.ended.note(now, 1);
         self.notice(Notice::Finished { id, state, class, carrier, took, at: now });
         self.record(Record::Finished { id, at: now, finish });
         self.drop_errand(id);

@@ -46,6 +46,7 @@ use crate::archive::Archive;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::dispatch::Event;
+use crate::dispatch::SheddingConfig;
 use crate::dispatch::Snapshot;
 use crate::gateway::behind::Behind;
 use crate::gateway::certificates::Certificates;
@@ -100,6 +101,7 @@ pub struct Gateway {
     behind: Behind,
     snapshot: watch::Receiver<Snapshot>,
     routes: Arc<ArcSwap<Routes>>,
+    shedding: Arc<ArcSwap<SheddingConfig>>,
 }
 
 /// What the parts share.
@@ -121,6 +123,9 @@ struct BehindDoors {
     durable: watch::Receiver<Position>,
     snapshot: watch::Receiver<Snapshot>,
     reader: Reader,
+    shedding: Arc<ArcSwap<SheddingConfig>>,
+    /// How many messages each key had handed in today before the start.
+    used_today: Vec<(String, u64)>,
 }
 
 impl Shared {
@@ -171,7 +176,12 @@ impl Shared {
             config: config.api.clone(),
             clock: self.clock,
             ids: IdSource::new(seed()?),
-            dispatcher: Dispatcher::new(self.events.clone(), self.replies.clone(), patience),
+            dispatcher: Dispatcher::new(
+                self.events.clone(),
+                self.replies.clone(),
+                patience,
+                behind.shedding,
+            ),
             routes: behind.routes,
             archive: behind.archive,
             durable: behind.durable,
@@ -179,7 +189,11 @@ impl Shared {
             surroundings: Arc::new(surroundings),
             stop: stop.clone(),
         };
-        let doors = Doors::open(listener, Api::new(parts), &config.api, certificate, stop)?;
+        let api = Api::new(parts);
+        for (client, count) in &behind.used_today {
+            api.restore_quota(client, *count);
+        }
+        let doors = Doors::open(listener, api, &config.api, certificate, stop)?;
         Ok(doors.watching(certificates))
     }
 }
@@ -255,6 +269,11 @@ impl Gateway {
             .map_err(|source| StartError::Listen { address, source })?;
         let certificate = config.api.tls.as_ref().map(Certificate::load).transpose()?;
         let core = Core::open(&config)?;
+        let used_today: Vec<_> = core
+            .dispatch
+            .used_today(core.clock.now())
+            .map(|(key, count)| (key.to_owned(), count))
+            .collect();
         let (events, inbox) = mpsc::channel(EVENTS);
         let (orders, pump_orders) = mpsc::channel(ORDERS);
         let (snapshots, snapshot) = watch::channel(core.dispatch.snapshot(core.clock.now()));
@@ -291,6 +310,7 @@ impl Gateway {
         let pump = Some(tokio::spawn(pump.run()));
         ready.go();
         let routes = Arc::new(ArcSwap::from_pointee(core.routes));
+        let shedding = Arc::new(ArcSwap::from_pointee(config.dispatch.shedding));
         let behind_doors = BehindDoors {
             routes: routes.clone(),
             archive: core.archive,
@@ -299,10 +319,12 @@ impl Gateway {
             durable: lines.durable,
             snapshot: snapshot.clone(),
             reader: core.reader,
+            shedding: shedding.clone(),
+            used_today,
         };
         let doors = shared.open_doors(listener, certificate, &config, behind_doors)?;
         tracing::info!(address = %doors.address, "takes messages");
-        Ok(Self { config, links, orders, shared, pump, doors, behind, snapshot, routes })
+        Ok(Self { config, links, orders, shared, pump, doors, behind, snapshot, routes, shedding })
     }
 
     /// Where the API listens.
@@ -335,6 +357,7 @@ impl Gateway {
         let dispatch = Box::new(config.dispatch.clone());
         self.order(Order::Reconfigure(dispatch, carriers, routes)).await?;
         self.routes.store(Arc::new(next));
+        self.shedding.store(Arc::new(config.dispatch.shedding));
         let (changes, ready) = self.links.apply(&config.carriers).await;
         self.order(Order::Links(self.links.handles())).await?;
         ready.go();

@@ -23,7 +23,6 @@ use crate::dispatch::Dispatch;
 use crate::dispatch::Effect;
 use crate::dispatch::Event;
 use crate::dispatch::Notice;
-use crate::dispatch::Reply;
 use crate::dispatch::Snapshot;
 use crate::dispatch::Token;
 use crate::journal::Appender;
@@ -254,12 +253,7 @@ impl Pump {
     fn act(&mut self) -> Result<(), PumpError> {
         while let Some(effect) = self.dispatch.poll_effect() {
             match effect {
-                Effect::Reply { ticket, reply } => {
-                    if matches!(reply, Reply::Replayed { .. }) {
-                        self.metrics.replayed();
-                    }
-                    self.replies.answer(ticket, reply);
-                }
+                Effect::Reply { ticket, reply } => self.replies.answer(ticket, reply),
                 Effect::Submit { bind, token, body } => {
                     if let Some(link) = self.links.get(&bind) {
                         link.submit(token, body);

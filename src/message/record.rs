@@ -164,6 +164,16 @@ pub enum Record {
         /// When.
         at: Time,
     },
+    /// How many messages a key has handed in on a day, written again for the same reason: it
+    /// stands for all that were counted before it.
+    CarriedUsage {
+        /// The name of the key.
+        key: Box<str>,
+        /// The UTC day, in days since 1970-01-01.
+        day: u32,
+        /// How many.
+        count: u64,
+    },
 }
 
 /// A set of segments of one message, at most 255.
@@ -466,7 +476,9 @@ impl Record {
             | Self::Corrected { at, .. }
             | Self::CarriedFinished { at, .. } => *at,
             Self::Inbound(inbound) | Self::InboundWhole { message: inbound, .. } => inbound.at,
-            Self::Carried(_) | Self::CarriedIdempotency { .. } => Time::ZERO,
+            Self::Carried(_) | Self::CarriedIdempotency { .. } | Self::CarriedUsage { .. } => {
+                Time::ZERO
+            }
         }
     }
 
@@ -488,7 +500,8 @@ impl Record {
             Self::Inbound(_)
             | Self::InboundWhole { .. }
             | Self::Orphan { .. }
-            | Self::OrphanDropped { .. } => None,
+            | Self::OrphanDropped { .. }
+            | Self::CarriedUsage { .. } => None,
         }
     }
 }

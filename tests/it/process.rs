@@ -162,6 +162,11 @@ impl Daemon {
         self.child.wait().unwrap();
     }
 
+    /// The process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGTERM, and the end of the process.
     pub(crate) fn stop(mut self) -> std::process::ExitStatus {
         let pid = self.child.id().to_string();
@@ -213,6 +218,23 @@ fn a_message_goes_out_and_its_receipt_comes_back() {
     assert_eq!(carrier.tally().accepted, 10);
     assert!(daemon.stop().success());
     assert!(!house.said().contains("9012345678"), "a number is in the log");
+}
+
+#[test]
+fn a_daily_quota_survives_a_kill() {
+    let house = House::new(&one_carrier(free_port()));
+    let config = std::fs::read_to_string(house.config()).unwrap();
+    let config = config.replace("[api.clients.test]", "[api.clients.test]\ndaily_quota = 3");
+    std::fs::write(house.config(), config).unwrap();
+    let send = || house.client.post("/v1/messages", &json!({"to": "+819012345678", "text": "a"}));
+    let daemon = house.start();
+    let taken = [send(), send()].map(|answer| answer.unwrap().status);
+    daemon.kill();
+    let daemon = house.start();
+    let then = [send(), send()].map(|answer| answer.unwrap());
+    assert_eq!((taken, then[0].status, then[1].status), ([202; 2], 202, 429), "{:?}", then[1]);
+    assert_eq!(then[1].body["code"], "quota_exceeded");
+    assert!(daemon.stop().success());
 }
 
 /// What clients were promised: id by destination.

@@ -29,6 +29,7 @@ use hikyaku::archive::Tailer;
 use hikyaku::clock::Clock;
 use hikyaku::dispatch::Event;
 use hikyaku::dispatch::Reply;
+use hikyaku::dispatch::SheddingConfig;
 use hikyaku::message::Finish;
 use hikyaku::message::IdSource;
 use hikyaku::message::Idempotency;
@@ -56,7 +57,7 @@ use tower::ServiceExt;
 
 /// What the stand-in for the dispatcher does with what it is asked.
 #[derive(Clone, Debug, Default)]
-pub(super) enum Manner {
+pub(crate) enum Manner {
     /// What a dispatcher does.
     #[default]
     Well,
@@ -76,14 +77,14 @@ struct Ledger {
 }
 
 /// The API with everything around it.
-pub(super) struct House {
-    pub(super) api: Arc<Api>,
-    pub(super) router: Router,
-    pub(super) stop: CancellationToken,
-    pub(super) manner: Arc<Mutex<Manner>>,
-    pub(super) around: Arc<Around>,
-    pub(super) config: api::Config,
-    pub(super) replies: Replies,
+pub(crate) struct House {
+    pub(crate) api: Arc<Api>,
+    pub(crate) router: Router,
+    pub(crate) stop: CancellationToken,
+    pub(crate) manner: Arc<Mutex<Manner>>,
+    pub(crate) around: Arc<Around>,
+    pub(crate) config: api::Config,
+    pub(crate) replies: Replies,
     runner: Option<Runner>,
     tokens: HashMap<&'static str, String>,
     world: Arc<World>,
@@ -100,12 +101,12 @@ struct World {
 
 /// Health and counters that a test sets and reads.
 #[derive(Default)]
-pub(super) struct Around {
-    pub(super) unready: Mutex<Vec<Unready>>,
-    pub(super) panics: Mutex<bool>,
-    pub(super) answered: Mutex<Vec<(&'static str, u16)>>,
-    pub(super) accepted: Mutex<Vec<(String, u8)>>,
-    pub(super) replays: Mutex<u32>,
+pub(crate) struct Around {
+    pub(crate) unready: Mutex<Vec<Unready>>,
+    pub(crate) panics: Mutex<bool>,
+    pub(crate) answered: Mutex<Vec<(&'static str, u16)>>,
+    pub(crate) accepted: Mutex<Vec<(String, u8)>>,
+    pub(crate) replays: Mutex<u32>,
 }
 
 impl Surroundings for Around {
@@ -133,24 +134,24 @@ impl Surroundings for Around {
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub(super) fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
     /// The problem's code; every refusal must have the form of one.
     #[track_caller]
-    pub(super) fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         let problem = self.json();
         assert_eq!(self.headers["content-type"], "application/problem+json", "{self:?}");
         assert_eq!(problem["status"], self.status.as_u16(), "{problem}");
@@ -161,7 +162,7 @@ impl Answer {
     }
 
     /// Where the problem's faults are, with their codes.
-    pub(super) fn faults(&self) -> Vec<(String, String)> {
+    pub(crate) fn faults(&self) -> Vec<(String, String)> {
         let problem = self.json();
         let faults = problem["errors"].as_array().cloned().unwrap_or_default();
         let place = |fault: &Value| {
@@ -241,12 +242,12 @@ fn clients() -> Vec<(&'static str, Client)> {
 
 impl House {
     /// A house with default limits.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(|_| {})
     }
 
     /// A house with another config.
-    pub(super) fn with(change: impl FnOnce(&mut api::Config)) -> Self {
+    pub(crate) fn with(change: impl FnOnce(&mut api::Config)) -> Self {
         let mut config = api::Config::default();
         let mut tokens = HashMap::new();
         for (name, mut client) in clients() {
@@ -270,11 +271,13 @@ impl House {
         let (webhooks, runner) = open_webhooks(dir.path(), archive.clone(), clock);
         let (stop, around) = (CancellationToken::new(), Arc::<Around>::default());
         tokio::spawn(dispatch(inbox, replies.clone(), Arc::clone(&manner), Arc::clone(&world)));
+        let all = SheddingConfig { transactional: 100, marketing: 100 };
+        let shedding = Arc::new(ArcSwap::from_pointee(all));
         let api = Api::new(Parts {
             config: config.clone(),
             clock,
             ids: IdSource::new(1),
-            dispatcher: Dispatcher::new(events, replies.clone(), patience),
+            dispatcher: Dispatcher::new(events, replies.clone(), patience, shedding),
             routes: Arc::new(ArcSwap::from_pointee(routes())),
             archive,
             durable: durable_end,
@@ -298,12 +301,12 @@ impl House {
         }
     }
 
-    pub(super) fn token(&self, client: &str) -> &str {
+    pub(crate) fn token(&self, client: &str) -> &str {
         &self.tokens[client]
     }
 
     /// A request with a client's key.
-    pub(super) fn request(&self, client: &str, line: &str) -> axum::http::request::Builder {
+    pub(crate) fn request(&self, client: &str, line: &str) -> axum::http::request::Builder {
         let (method, path) = line.split_once(' ').unwrap();
         let builder = Request::builder().method(method).uri(path);
         match client {
@@ -312,23 +315,23 @@ impl House {
         }
     }
 
-    pub(super) async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let response = self.router.clone().oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes().to_vec();
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
-    pub(super) async fn get(&self, client: &str, path: &str) -> Answer {
+    pub(crate) async fn get(&self, client: &str, path: &str) -> Answer {
         let request = self.request(client, &format!("GET {path}")).body(Body::empty()).unwrap();
         self.send(request).await
     }
 
-    pub(super) async fn post(&self, client: &str, path: &str, body: &Value) -> Answer {
+    pub(crate) async fn post(&self, client: &str, path: &str, body: &Value) -> Answer {
         self.json(client, &format!("POST {path}"), body).await
     }
 
-    pub(super) async fn json(&self, client: &str, line: &str, body: &Value) -> Answer {
+    pub(crate) async fn json(&self, client: &str, line: &str, body: &Value) -> Answer {
         let request = self
             .request(client, line)
             .header("content-type", "application/json")
@@ -338,34 +341,34 @@ impl House {
     }
 
     /// Hands in a message and gives its id.
-    pub(super) async fn accept(&self, client: &str, body: &Value) -> String {
+    pub(crate) async fn accept(&self, client: &str, body: &Value) -> String {
         let answer = self.post(client, "/v1/messages", body).await;
         assert_eq!(answer.status, 202, "{}", answer.text());
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
     /// Lets webhooks be sent.
-    pub(super) fn send_webhooks(&mut self) {
+    pub(crate) fn send_webhooks(&mut self) {
         let (runner, stop) = (self.runner.take().unwrap(), self.stop.clone());
         tokio::spawn(async move { runner.run(&TaskTracker::new(), stop).await });
     }
 
     /// Says how the dispatcher behaves from now on.
-    pub(super) fn dispatcher(&self, manner: Manner) {
+    pub(crate) fn dispatcher(&self, manner: Manner) {
         *self.manner.lock().unwrap() = manner;
     }
 
     /// What the dispatcher was given.
-    pub(super) fn submissions(&self) -> Vec<Submission> {
+    pub(crate) fn submissions(&self) -> Vec<Submission> {
         self.world.ledger.lock().unwrap().submissions.clone()
     }
 
     /// Writes a record as the gateway would.
-    pub(super) fn record(&self, record: &Record) {
+    pub(crate) fn record(&self, record: &Record) {
         self.world.write(record);
     }
 
-    pub(super) fn now(&self) -> hikyaku::time::Time {
+    pub(crate) fn now(&self) -> hikyaku::time::Time {
         self.world.clock.now()
     }
 }
@@ -406,14 +409,11 @@ impl World {
     fn accept(&self, submission: Box<Submission>) -> Reply {
         let id = submission.id;
         if let Some(asked) = submission.idempotency {
-            let mut ledger = self.ledger.lock().unwrap();
-            if let Some((known, id)) = ledger.idempotency.get(&asked.key) {
-                return match known.fingerprint == asked.fingerprint {
-                    true => Reply::Replayed { id: *id },
-                    false => Reply::IdempotencyKeyReused,
-                };
+            match self.recall(asked) {
+                Reply::NotSeen => {}
+                reply => return reply,
             }
-            ledger.idempotency.insert(asked.key, (asked, id));
+            self.ledger.lock().unwrap().idempotency.insert(asked.key, (asked, id));
         }
         let waits = submission.send_at.is_some();
         let state = if waits { State::Scheduled } else { State::Queued };
@@ -423,6 +423,16 @@ impl World {
         drop(ledger);
         self.write(&Record::Accepted(submission));
         Reply::Accepted { id, state }
+    }
+
+    fn recall(&self, asked: Idempotency) -> Reply {
+        match self.ledger.lock().unwrap().idempotency.get(&asked.key) {
+            None => Reply::NotSeen,
+            Some((known, _)) if known.fingerprint != asked.fingerprint => {
+                Reply::IdempotencyKeyReused
+            }
+            Some((_, id)) => Reply::Replayed { id: *id },
+        }
     }
 
     fn cancel(&self, id: MessageId) -> Reply {
@@ -455,6 +465,7 @@ async fn dispatch(
             (Event::Accept { ticket, submission }, Manner::Well) => {
                 (ticket, world.accept(submission))
             }
+            (Event::Recall { ticket, request }, _) => (ticket, world.recall(request)),
             (Event::Cancel { ticket, id, .. }, Manner::Well) => (ticket, world.cancel(id)),
             (other, _) => panic!("a door sent {other:?}"),
         };

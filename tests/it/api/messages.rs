@@ -115,6 +115,56 @@ async fn the_same_key_and_body_is_answered_as_before() {
     assert_eq!(other.faults()[0].0, "Idempotency-Key");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_request_that_could_not_be_taken_any_more_is_answered_as_before() {
+    let mut house = House::new();
+    let minute = std::time::Duration::from_secs(60);
+    let soon = jiff::Timestamp::now() + minute;
+    let short = json!({ "to": "+819012345678", "text": "a", "expires_at": soon.to_string() });
+    let routed =
+        json!({ "to": "+819012345678", "text": "b", "route": "narrow", "client_ref": "r" });
+    let bodies = [("short", short), ("routed", routed), ("quota", hello())];
+    let mut first = Vec::new();
+    for (key, body) in &bodies {
+        first.push(keyed(&house, key, "/v1/messages", body).await);
+    }
+    house.config.clients.get_mut("shop").unwrap().daily_quota = Some(0);
+    house.config.clients.get_mut("shop").unwrap().routes = vec!["jp".into()];
+    house.api.reload(&house.config);
+    tokio::time::advance(2 * minute).await;
+    for ((key, body), first) in bodies.iter().zip(&first) {
+        let fresh = keyed(&house, &format!("{key}-2"), "/v1/messages", body).await;
+        let codes = ["expired_on_arrival", "route_not_allowed", "quota_exceeded"];
+        assert!(codes.contains(&fresh.code().as_str()), "{}", fresh.text());
+        let again = keyed(&house, key, "/v1/messages", body).await;
+        assert_eq!(again.status, 202, "{}", again.text());
+        assert_eq!(again.headers["idempotent-replayed"], "true");
+        assert_eq!(again.json(), first.json());
+    }
+    let other = keyed(&house, "quota", "/v1/messages", &bodies[1].1).await;
+    assert_eq!(other.code(), "idempotency_key_reused");
+    let wrong = json!({ "to": "+819012345678", "text": "hello", "tags": 1 });
+    let wrong = keyed(&house, "quota", "/v1/messages", &wrong).await;
+    assert_eq!(wrong.code(), "malformed_body", "its types were never right");
+    assert_eq!(house.submissions().len(), 3);
+}
+
+#[tokio::test]
+async fn a_batch_beyond_todays_quota_is_answered_as_before() {
+    let mut house = House::new();
+    let batch = json!({ "messages": [hello(), { "to": "1", "text": "x" }, hello()] });
+    let first = keyed(&house, "b", "/v1/messages/batch", &batch).await.json();
+    house.config.clients.get_mut("shop").unwrap().daily_quota = Some(0);
+    house.api.reload(&house.config);
+    let again = keyed(&house, "b", "/v1/messages/batch", &batch).await.json();
+    assert_eq!(again["accepted"], 2, "{again}");
+    for place in [0, 2] {
+        assert_eq!(again["results"][place]["replayed"], true);
+        assert_eq!(again["results"][place]["id"], first["results"][place]["id"]);
+    }
+    assert_eq!(again["results"][1]["problem"]["code"], "invalid_to");
+}
+
 #[tokio::test]
 async fn each_message_of_a_batch_is_judged_alone() {
     let house = House::new();
@@ -231,7 +281,13 @@ async fn a_campaign_is_withdrawn_at_once() {
     assert_eq!(cancelled.len(), 2, "{answer}");
     assert!(ids.iter().all(|id| cancelled.contains(&json!(id))));
     assert_eq!(answer["more"], false);
-    for body in [json!({}), json!({ "campaign": "c", "client_ref": "r" })] {
+    let long = "x".repeat(101);
+    for body in [
+        json!({}),
+        json!({ "campaign": "c", "client_ref": "r" }),
+        json!({ "campaign": "" }),
+        json!({ "client_ref": long }),
+    ] {
         let answer = house.post("shop", "/v1/messages/cancel", &body).await;
         assert_eq!(answer.code(), "invalid_field");
     }

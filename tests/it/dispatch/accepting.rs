@@ -76,6 +76,41 @@ fn the_same_request_again_is_answered_with_the_message_it_made() {
 }
 
 #[test]
+fn what_an_idempotency_key_made_is_told_also_when_nothing_is_taken() {
+    let mut world = World::given(ONE);
+    world.syncs = false;
+    let mut first = world.submission(Class::Otp, "1");
+    first.idempotency = idempotency(1, 1);
+    let id = first.id;
+    assert_eq!(world.recall(idempotency(1, 1)), Reply::NotSeen);
+    world.accept(first);
+    assert_eq!(world.recall(idempotency(1, 1)), Reply::IdempotencyInProgress);
+    world.sync();
+    world.tell(hikyaku::dispatch::Event::Drain);
+    assert_eq!(world.recall(idempotency(1, 1)), Reply::Replayed { id });
+    assert_eq!(world.recall(idempotency(1, 2)), Reply::IdempotencyKeyReused);
+    assert_eq!(world.recall(idempotency(2, 1)), Reply::NotSeen);
+}
+
+#[test]
+fn what_a_key_handed_in_today_survives_a_crash_and_ends_at_midnight() {
+    let mut world = World::given(ONE);
+    world.send(Class::Otp, "1");
+    world.send(Class::Marketing, "2");
+    let mut other = world.submission(Class::Otp, "3");
+    other.key = "bank".into();
+    world.accept(other);
+    world.crash(0);
+    let used = [("bank".to_owned(), 1), ("shop".to_owned(), 2)];
+    let mut found = world.used_today();
+    found.sort();
+    assert_eq!(found, used);
+    world.pass(Duration::from_secs(86_400));
+    assert_eq!(world.used_today(), []);
+    world.check_replay();
+}
+
+#[test]
 fn a_full_table_of_messages_or_of_keys_refuses() {
     let config = format!("{ONE}\n[dispatch]\nlive_limit = 2\nidempotency_limit = 1\n");
     let mut world = World::given(&config);
@@ -85,11 +120,84 @@ fn a_full_table_of_messages_or_of_keys_refuses() {
     let mut second = world.submission(Class::Otp, "2");
     second.idempotency = idempotency(2, 2);
     let ticket = world.accept(second);
-    assert_eq!(world.replies[&ticket], Reply::QueueFull);
+    assert!(matches!(world.replies[&ticket], Reply::QueueFull { .. }));
     world.send(Class::Otp, "3");
     let fourth = world.submission(Class::Otp, "4");
     let ticket = world.accept(fourth);
-    assert_eq!(world.replies[&ticket], Reply::QueueFull);
+    assert!(matches!(world.replies[&ticket], Reply::QueueFull { .. }));
+}
+
+/// Hands in messages of a class until one is refused; how many were taken, and when to come back.
+fn fill(world: &mut World, class: Class) -> (usize, Duration) {
+    let mut taken = 0;
+    loop {
+        let submission = world.submission(class, "x");
+        let ticket = world.accept(submission);
+        match &world.replies[&ticket] {
+            Reply::Accepted { .. } => taken += 1,
+            Reply::QueueFull { class: of, retry_after } => {
+                assert_eq!(*of, class);
+                return (taken, *retry_after);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn marketing_is_refused_first_and_otp_last() {
+    let mut world = World::given(&format!("{ONE}\n[dispatch]\nlive_limit = 1000\n"));
+    let stuck = Duration::from_secs(60);
+    assert_eq!(fill(&mut world, Class::Marketing), (800, stuck), "nothing leaves");
+    assert_eq!(fill(&mut world, Class::Transactional), (150, stuck));
+    assert_eq!(fill(&mut world, Class::Marketing), (0, stuck));
+    assert_eq!(fill(&mut world, Class::Otp), (50, stuck));
+    assert_eq!(world.dispatch.snapshot(world.now).live, 1_000);
+    world.check_replay();
+}
+
+#[test]
+fn who_comes_back_when_told_finds_room() {
+    let mut world = World::given(&format!("{ONE}\n[dispatch]\nlive_limit = 1000\n"));
+    fill(&mut world, Class::Marketing);
+    world.bound("alpha", 0, 1);
+    let mut ids = 0..;
+    let mut drain = |world: &mut World, span: Duration| {
+        let until = world.now + span;
+        while world.now < until {
+            if let Some(sent) = world.sent.pop_front() {
+                let id = format!("a{}", ids.next().unwrap());
+                world.ok(&sent, &id);
+                world.receipt("alpha", &id, "DELIVRD");
+            }
+            world.pass(SECOND / 4);
+        }
+    };
+    drain(&mut world, SECOND * 30);
+    fill(&mut world, Class::Marketing);
+    fill(&mut world, Class::Otp);
+    let (taken, retry_after) = fill(&mut world, Class::Marketing);
+    assert_eq!(taken, 0);
+    let (least, most) = (SECOND * 40, SECOND * 60);
+    assert!((least..=most).contains(&retry_after), "200 must go at 4/s: {retry_after:?}");
+    drain(&mut world, retry_after + SECOND);
+    assert!(fill(&mut world, Class::Marketing).0 > 0, "it came back too early");
+}
+
+#[test]
+fn what_waits_for_a_slow_disk_is_bounded_and_otp_is_refused_last() {
+    let mut world = World::given(&format!("{ONE}\n[dispatch]\nbacklog_limit = 100\n"));
+    world.syncs = false;
+    let hand_in = |world: &mut World, class| {
+        let submission = world.submission(class, "x");
+        let ticket = world.accept(submission);
+        matches!(world.replies.get(&ticket), Some(Reply::QueueFull { .. }))
+    };
+    let counts = [Class::Marketing, Class::Transactional, Class::Otp]
+        .map(|class| (0..200).take_while(|_| !hand_in(&mut world, class)).count());
+    assert_eq!(counts, [80, 15, 5]);
+    world.sync();
+    assert!(!hand_in(&mut world, Class::Marketing));
 }
 
 #[test]

@@ -179,7 +179,9 @@ fn the_journal_is_cleaned_and_a_replay_of_the_rest_finds_the_same() {
     world.check_replay();
     let again = world.accept(scheduled);
     assert_eq!(world.replies[&again], Reply::Replayed { id: old });
+    assert_eq!(world.used_today(), [("shop".to_owned(), 1_002)]);
     world.crash(0);
+    assert_eq!(world.used_today(), [("shop".to_owned(), 1_002)], "the first records are gone");
     world.bound("alpha", 0, 10);
     for number in 0..3 {
         world.receipt("alpha", &format!("u{number}"), "DELIVRD");

@@ -317,6 +317,12 @@ impl World {
         dispatch
     }
 
+    /// What each key has handed in today.
+    pub(super) fn used_today(&self) -> Vec<(String, u64)> {
+        let used = self.dispatch.used_today(self.now);
+        used.map(|(key, count)| (key.to_owned(), count)).collect()
+    }
+
     /// Then a replay of the journal finds what the live process knows.
     pub(super) fn check_replay(&self) {
         let replayed = self.replay(usize::MAX);
@@ -368,6 +374,14 @@ impl World {
         self.tickets += 1;
         self.tell(Event::Accept { ticket, submission: Box::new(submission) });
         ticket
+    }
+
+    /// When a door asks what became of a request, and what it is told.
+    pub(super) fn recall(&mut self, request: Option<Idempotency>) -> Reply {
+        let ticket = Ticket(self.tickets);
+        self.tickets += 1;
+        self.tell(Event::Recall { ticket, request: request.unwrap() });
+        self.replies[&ticket].clone()
     }
 
     /// When a door hands in a message of this class and text, and it is taken.

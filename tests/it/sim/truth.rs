@@ -338,6 +338,7 @@ fn cover(record: &Record, coverage: &mut Coverage) {
         Record::Carried(_) => "carried".into(),
         Record::CarriedIdempotency { .. } => "carried idempotency".into(),
         Record::CarriedFinished { .. } => "carried finished".into(),
+        Record::CarriedUsage { .. } => "carried usage".into(),
     };
     coverage.count(format!("record {name}"));
 }
