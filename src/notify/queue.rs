@@ -57,6 +57,8 @@ pub(crate) struct Queue<E> {
     held: HashMap<MessageId, BTreeSet<Position>>,
     /// Events of the feed that were given up already.
     dead: HashSet<Position>,
+    /// Before when the host asked not to be sent a parked event again.
+    asked: HashMap<Position, Time>,
     breakers: HashMap<Arc<str>, Breaker>,
     /// Where to go on reading the feed.
     read: Position,
@@ -135,6 +137,7 @@ impl<E: Clone> Queue<E> {
             due: BTreeSet::new(),
             held: HashMap::new(),
             dead: HashSet::new(),
+            asked: HashMap::new(),
             breakers: HashMap::new(),
             read,
             changes: Vec::new(),
@@ -322,6 +325,9 @@ impl<E: Clone> Queue<E> {
             Outcome::Delivered => {}
             Outcome::Failed { retry_after } => {
                 let failures = flying.failures.saturating_add(1);
+                if let Some(wait) = retry_after {
+                    self.asked.insert(position, now + wait.min(schedule::LONGEST_RETRY_AFTER));
+                }
                 match schedule::next_try(now, &self.limits.waits, failures, retry_after, draw) {
                     Some(due) => self.put_off(position, flying, failures, due),
                     None => self.give_up(now, position, flying, failures),
@@ -333,13 +339,34 @@ impl<E: Clone> Queue<E> {
     fn tell_breaker(&mut self, now: Time, host: &Arc<str>, outcome: Outcome) {
         let breaker = self.breakers.entry(Arc::clone(host)).or_default();
         match outcome {
-            Outcome::Delivered => breaker.succeeded(),
+            Outcome::Delivered => {
+                let was_left_alone = breaker.is_open();
+                breaker.succeeded();
+                if was_left_alone {
+                    self.hurry(now, host);
+                }
+            }
             Outcome::Failed { .. } => breaker.failed(now, self.limits.breaker_failures),
         }
-        if breaker.is_idle() {
+        if self.breakers.get(host).is_some_and(Breaker::is_idle) {
             self.breakers.remove(host);
         } else if self.breakers.len() > MOST_BREAKERS {
             self.breakers.retain(|_, breaker| breaker.open_until(now).is_some());
+        }
+    }
+
+    /// A host is well again: what is parked for it only because it failed goes at once, but for
+    /// events that the host itself asked to have later.
+    fn hurry(&mut self, now: Time, host: &Arc<str>) {
+        let later: Vec<_> = self.due.iter().copied().filter(|(due, _)| *due > now).collect();
+        for (due, position) in later {
+            let Some(parked) = self.parked.get_mut(&position) else { continue };
+            if parked.host == *host {
+                let sooner = self.asked.get(&position).map_or(now, |asked| due.min(*asked));
+                parked.due = Some(sooner);
+                self.due.remove(&(due, position));
+                self.due.insert((sooner, position));
+            }
         }
     }
 
@@ -364,6 +391,7 @@ impl<E: Clone> Queue<E> {
     /// Forgets what was parked at `position` and lets the next event of its message go.
     fn release(&mut self, now: Time, position: Position, message: MessageId) {
         self.parked.remove(&position);
+        self.asked.remove(&position);
         let Some(held) = self.held.get_mut(&message) else { return };
         held.remove(&position);
         let Some(next) = held.first().copied() else {
@@ -481,6 +509,121 @@ mod tests {
         settle(&mut queue, T0, 30, OK);
         assert_eq!(queue.low(), Position(31));
         assert_eq!(queue.take_changes(), []);
+    }
+
+    /// An endpoint with its queue, the tries in flight, and what is on disk and what has arrived.
+    struct Endpoint {
+        queue: Queue<u64>,
+        flying: BTreeSet<(Time, u64)>,
+        stored: BTreeSet<u64>,
+        arrived: Vec<(Time, u64)>,
+        tries: usize,
+        most: (usize, usize),
+    }
+
+    impl Endpoint {
+        fn new(limits: Limits) -> Self {
+            let queue = queue(limits, &[]);
+            let (flying, stored, arrived) = Default::default();
+            Self { queue, flying, stored, arrived, tries: 0, most: (0, 0) }
+        }
+
+        /// Reads the feed up to `end`, ends tries after `took`, starts new ones.
+        fn turn(&mut self, now: Time, end: u64, took: Duration, outcome: Outcome) {
+            while self.queue.room() > 0 && self.queue.read().0 < end {
+                let position = self.queue.read().0;
+                offer(&mut self.queue, position, u128::from(position / 3), "a");
+            }
+            while let Some(first) = self.flying.first().copied().filter(|(at, _)| *at <= now) {
+                self.flying.remove(&first);
+                let position = first.1;
+                settle(&mut self.queue, now, position, outcome);
+                if outcome == OK {
+                    self.arrived.push((now, position));
+                }
+            }
+            for position in starts(&mut self.queue, now) {
+                self.tries += 1;
+                self.flying.insert((now + took, position));
+            }
+            for change in self.queue.take_changes() {
+                match change {
+                    Change::Park { position, .. } => assert!(self.stored.insert(position.0)),
+                    Change::Done { position } => assert!(self.stored.remove(&position.0)),
+                    Change::Repark { .. } => {}
+                    Change::Dead { .. } => panic!("given up within a day"),
+                }
+            }
+            self.most =
+                (self.most.0.max(self.queue.ready.len()), self.most.1.max(self.stored.len()));
+        }
+
+        fn wake(&self) -> Option<Time> {
+            let landing = self.flying.first().map(|(at, _)| *at);
+            [landing, self.queue.timeout()].into_iter().flatten().min()
+        }
+    }
+
+    #[test]
+    fn an_endpoint_that_is_dead_for_a_day_costs_little_and_gets_everything_in_order_afterwards() {
+        const EVERY: Duration = Duration::from_secs(3);
+        let day = T0 + Duration::from_secs(86_400);
+        let limits = Limits { parked: 1_000, breaker_failures: 10, flying: 16, ..limits() };
+        let (mut dead, mut well) = (Endpoint::new(limits.clone()), Endpoint::new(limits.clone()));
+        let (mut now, mut end, mut next) = (T0, 0, T0);
+        while now < day || dead.queue.backlog() > 0 || dead.queue.read().0 < end {
+            if next <= now && now < day {
+                (end, next) = (end + 1, next + EVERY);
+            }
+            let is_dead = now < day;
+            let (took, outcome) = if is_dead {
+                (Duration::from_secs(15), FAILED)
+            } else {
+                (Duration::from_millis(20), OK)
+            };
+            dead.turn(now, end, took, outcome);
+            well.turn(now, end, Duration::from_millis(20), OK);
+            let feed = (now < day).then_some(next);
+            let wakes = [dead.wake(), well.wake(), feed];
+            let least = now + Duration::from_millis(1);
+            now = wakes.into_iter().flatten().min().map_or(least, |wake| wake.max(least));
+        }
+        assert_eq!(end, 28_800);
+        let late = well
+            .arrived
+            .iter()
+            .map(|(at, position)| at.since(T0 + EVERY * u32::try_from(*position).unwrap()));
+        assert_eq!(late.max(), Some(Duration::from_millis(20)), "the other one is not slowed");
+        assert!(dead.tries < 28_800 + 300, "{} tries", dead.tries);
+        assert!(dead.most.0 <= limits.ready, "{:?}", dead.most);
+        assert!(dead.most.1 <= limits.parked + limits.ready + limits.flying, "{:?}", dead.most);
+        assert_eq!((dead.stored.len(), dead.arrived.len()), (0, 28_800), "each arrives once");
+        let mut last = HashMap::new();
+        for (_, position) in &dead.arrived {
+            let before = last.insert(position / 3, *position);
+            assert!(before.is_none_or(|before| before < *position), "{position} overtook");
+        }
+        let (over, _) = dead.arrived.last().unwrap();
+        assert!(over.since(day) < Duration::from_secs(3_600), "{:?}", over.since(day));
+    }
+
+    #[test]
+    fn when_a_host_is_well_again_only_what_it_asked_to_have_later_still_waits() {
+        let limits = Limits { breaker_failures: 3, ..limits() };
+        let mut queue = queue(limits, &[(0, 1), (10, 2), (20, 3)]);
+        assert_eq!(starts(&mut queue, T0), [0, 10, 20]);
+        settle(&mut queue, T0, 0, FAILED);
+        settle(&mut queue, T0, 10, Outcome::Failed { retry_after: Some(Duration::from_secs(600)) });
+        settle(&mut queue, T0, 20, FAILED);
+        let probe = T0 + Duration::from_secs(5);
+        assert_eq!(starts(&mut queue, probe), [0], "one probe");
+        settle(&mut queue, probe, 0, FAILED);
+        let well = probe + Duration::from_secs(30);
+        assert_eq!(starts(&mut queue, well), [20], "another probe");
+        settle(&mut queue, well, 20, OK);
+        assert_eq!(starts(&mut queue, well), [0], "not 30 s after its second failure");
+        assert_eq!(starts(&mut queue, T0 + Duration::from_secs(599)), NONE);
+        assert_eq!(starts(&mut queue, T0 + Duration::from_secs(600)), [10]);
     }
 
     #[test]

@@ -118,6 +118,11 @@ impl Breaker {
         self.open_until.filter(|until| now < *until || self.probing)
     }
 
+    /// Whether it opened and nothing has ended well since.
+    pub(super) const fn is_open(&self) -> bool {
+        self.open_until.is_some()
+    }
+
     /// Whether it is as new: nothing is lost by forgetting it.
     pub(super) fn is_idle(&self) -> bool {
         *self == Self::default()
