@@ -13,6 +13,7 @@ use crate::api::Api;
 use crate::api::accept::Unanswered;
 use crate::api::extract::Caller;
 use crate::api::extract::Params;
+use crate::api::message::REF_CHARS;
 use crate::api::message::refusal;
 use crate::api::problem::Code;
 use crate::api::problem::Fault;
@@ -115,6 +116,14 @@ pub(crate) async fn many(
     if faults.is_empty() && request.client_ref.is_some() == request.campaign.is_some() {
         let detail = "give either `client_ref` or `campaign`";
         faults.push(Fault::at(Code::InvalidField, "", detail));
+    }
+    let words = [("/client_ref", &request.client_ref), ("/campaign", &request.campaign)];
+    for (pointer, words) in words {
+        let length = words.as_ref().map(|words| words.chars().count());
+        if length.is_some_and(|length| !(1..=REF_CHARS).contains(&length)) {
+            let detail = format!("expected 1 to {REF_CHARS} characters");
+            faults.push(Fault::at(Code::InvalidField, pointer, detail));
+        }
     }
     if !faults.is_empty() {
         return Err(Problem::of_all(faults));

@@ -121,7 +121,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     row("POST", "/v1/webhooks", Scope::Webhooks, &BODY),
     row("GET", "/v1/webhooks/{id}", Scope::Webhooks, FIND),
     row("PATCH", "/v1/webhooks/{id}", Scope::Webhooks, HOOK),
-    row("DELETE", "/v1/webhooks/{id}", Scope::Webhooks, &[Code::NotFound]),
+    row("DELETE", "/v1/webhooks/{id}", Scope::Webhooks, &[Code::NotFound, Code::InvalidField]),
     row("POST", "/v1/webhooks/{id}/secret", Scope::Webhooks, &[Code::NotFound]),
     row("POST", "/v1/webhooks/{id}/test", Scope::Webhooks, &[Code::NotFound, Code::InvalidField]),
     row("GET", "/v1/webhooks/{id}/deliveries", Scope::Webhooks, FIND),

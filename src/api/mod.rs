@@ -9,6 +9,7 @@
 
 pub mod accept;
 pub mod backend;
+mod bare;
 mod batch;
 mod cancel;
 mod client;

@@ -121,6 +121,8 @@ codes! {
     /// The body cannot be read as what the endpoint takes.
     #[default]
     MalformedBody = "malformed_body", 400, false, "The body cannot be read";
+    /// The octets are no HTTP request.
+    MalformedRequest = "malformed_request", 400, false, "This is no HTTP request";
     /// A field or query parameter that the API does not have.
     UnknownField = "unknown_field", 400, false, "The request has a field that does not exist";
     /// No valid API key.
@@ -147,6 +149,8 @@ codes! {
     TooLateToCancel = "too_late_to_cancel", 409, false, "The message is on its way";
     /// The body is over the limit.
     BodyTooLarge = "body_too_large", 413, false, "The body is too large";
+    /// The request's line is over the limit.
+    UriTooLong = "uri_too_long", 414, false, "The request's line is too long";
     /// The body is no JSON by its media type.
     UnsupportedMediaType = "unsupported_media_type", 415, false, "The body must be JSON";
     /// No number that a message can be sent to.
@@ -165,6 +169,8 @@ codes! {
     NoRoute = "no_route", 422, false, "No route takes the message";
     /// The idempotency key was used for another request.
     IdempotencyKeyReused = "idempotency_key_reused", 422, false, "The idempotency key was used for another request";
+    /// The header is over the limit.
+    HeaderTooLarge = "header_too_large", 431, false, "The header is too large";
     /// The key's rate is used up.
     RateLimited = "rate_limited", 429, true, "Too many requests";
     /// The key's daily quota is used up.

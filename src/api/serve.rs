@@ -55,6 +55,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service;
 
+use crate::api::bare::Dressed;
 use crate::api::config::Limits;
 use crate::api::tls::Certificate;
 
@@ -140,7 +141,7 @@ impl Server {
             .max_headers(self.limits.header_fields.into())
             .max_buf_size(usize::try_from(self.limits.header_octets).unwrap_or(8_192).max(8_192));
         let mut connection =
-            std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+            std::pin::pin!(builder.serve_connection(TokioIo::new(Dressed::new(stream)), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
             () = place.evicted() => return,

@@ -22,7 +22,7 @@ use crate::process::Carriers;
 use crate::process::House;
 
 #[expect(clippy::print_stdout, reason = "who runs the tests is to know what was not tried")]
-fn peers() -> Option<PathBuf> {
+pub(crate) fn peers() -> Option<PathBuf> {
     let peers = std::env::var_os("HIKYAKU_PEERS").map(PathBuf::from);
     if peers.is_none() {
         println!("HIKYAKU_PEERS is not set: no foreign peer was asked; tests/run sets it");
@@ -30,7 +30,7 @@ fn peers() -> Option<PathBuf> {
     peers
 }
 
-fn script(name: &str) -> PathBuf {
+pub(crate) fn script(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers").join(name)
 }
 

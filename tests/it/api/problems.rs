@@ -8,6 +8,7 @@ use hikyaku::api::ENDPOINTS;
 use hikyaku::api::backend::Unready;
 use hikyaku::api::problem::Code;
 use hikyaku::dispatch::Reply;
+use hikyaku::message::Class;
 use hikyaku::message::State;
 use proptest::prelude::*;
 use serde_json::Value;
@@ -289,10 +290,12 @@ async fn a_daily_quota_counts_what_was_accepted_only() {
 #[tokio::test(start_paused = true)]
 async fn what_the_dispatcher_refuses_is_told() {
     let house = House::new();
+    let retry_after = std::time::Duration::from_millis(41_001);
+    let full = Reply::QueueFull { class: Class::Marketing, retry_after };
     let replies = [
         (Reply::IdempotencyInProgress, 409, "idempotency_in_progress"),
         (Reply::IdempotencyKeyReused, 422, "idempotency_key_reused"),
-        (Reply::QueueFull, 503, "queue_full"),
+        (full, 503, "queue_full"),
         (Reply::StoreUnavailable, 503, "store_unavailable"),
         (Reply::Draining, 503, "draining"),
         (Reply::NotLive, 500, "internal_error"),
@@ -303,6 +306,9 @@ async fn what_the_dispatcher_refuses_is_told() {
         assert_eq!((answer.status.as_u16(), answer.code().as_str()), (status, code));
         let waits = answer.headers.contains_key("retry-after");
         assert_eq!(waits, status == 503 || status == 409, "{code}");
+        if code == "queue_full" {
+            assert_eq!(answer.headers["retry-after"], "42");
+        }
     }
     house.dispatcher(Manner::Silent);
     let answer = house.post("shop", "/v1/messages", &hello()).await;
@@ -434,7 +440,11 @@ async fn try_bodies(house: &House, message: &Value, other: &Value, octets: Vec<u
 /// Every code of the API stands in the text of these tests, and is asserted there.
 #[test]
 fn every_code_has_its_test() {
-    let tests = concat!(include_str!("problems.rs"), include_str!("messages.rs"));
+    let tests = concat!(
+        include_str!("problems.rs"),
+        include_str!("messages.rs"),
+        include_str!("sockets.rs")
+    );
     let missing: BTreeSet<_> = Code::ALL
         .iter()
         .map(|code| code.as_str())

@@ -121,6 +121,12 @@ async fn ask(
     answer(stream).await
 }
 
+/// The code of the problem in a body.
+fn code(body: &str) -> String {
+    let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+    problem["code"].as_str().unwrap().to_owned()
+}
+
 /// Whether the peer has closed.
 async fn closed(stream: &mut TcpStream) -> bool {
     let mut octets = Vec::new();
@@ -248,15 +254,30 @@ async fn a_header_over_the_limit_is_refused() {
     let gateway = Listening::new(|limits| limits.header_octets = 8_192).await;
     let mut stream = gateway.connect().await;
     let request = format!("GET / HTTP/1.1\r\nx-much: {}\r\n\r\n", "x".repeat(20_000));
-    let (head, _) = ask(&mut stream, &request).await;
+    let (head, body) = ask(&mut stream, &request).await;
     assert!(head.starts_with("HTTP/1.1 431 "), "{head}");
+    assert!(head.contains("application/problem+json"), "{head}");
+    assert_eq!(code(&body), "header_too_large", "{body}");
     let mut stream = gateway.connect().await;
     let many: String = (0..100).map(|n| format!("x-{n}: 1\r\n")).collect();
     let (head, _) = ask(&mut stream, &format!("GET / HTTP/1.1\r\n{many}\r\n")).await;
     assert!(head.starts_with("HTTP/1.1 431 "), "{head}");
     let mut stream = gateway.connect().await;
-    let (head, _) = ask(&mut stream, "\u{16}\u{3}\u{1}nonsense\r\n\r\n").await;
+    let (head, body) = ask(&mut stream, "\u{16}\u{3}\u{1}nonsense\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+    assert_eq!(code(&body), "malformed_request", "{body}");
+    assert!(closed(&mut stream).await);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_line_that_is_too_long_is_refused() {
+    let gateway = Listening::new(|limits| limits.header_octets = 1 << 18).await;
+    let mut stream = gateway.connect().await;
+    let line = format!("GET /{} HTTP/1.1\r\nhost: gw\r\n\r\n", "x".repeat(70_000));
+    let (head, body) = ask(&mut stream, &line).await;
+    assert!(head.starts_with("HTTP/1.1 414 "), "{head}");
+    assert_eq!(code(&body), "uri_too_long", "{body}");
     gateway.stop().await;
 }
 
@@ -268,6 +289,130 @@ async fn a_body_over_the_limit_is_refused_before_it_is_sent() {
     let (head, body) = ask(&mut stream, &request).await;
     assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
     assert!(body.contains("\"body_too_large\""), "{body}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_without_end_is_refused_at_the_limit() {
+    let gateway = Listening::new(|_| {}).await;
+    let mut stream = gateway.connect().await;
+    let chunked = "transfer-encoding: chunked";
+    let request = gateway.posting("").replace("content-length: 0", chunked);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let chunk = format!("1000\r\n{}\r\n", " ".repeat(0x1000));
+    let mut sent = 0;
+    let (mut reading, mut writing) = stream.split();
+    let flood = async {
+        while writing.write_all(chunk.as_bytes()).await.is_ok() {
+            sent += 0x1000;
+        }
+    };
+    let ((head, body), ()) = tokio::join!(answer(&mut reading), flood);
+    // Who still writes when it is cut off may lose the answer.
+    assert!(head.is_empty() || head.starts_with("HTTP/1.1 413 "), "{head}");
+    assert!(head.is_empty() || body.contains("\"body_too_large\""), "{body}");
+    assert!(sent < 16 << 20, "{sent} octets were taken");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_packed_body_is_refused_and_never_unpacked() {
+    let gateway = Listening::new(|_| {}).await;
+    let mut stream = gateway.connect().await;
+    let packed = "content-type: application/json\r\ncontent-encoding: gzip";
+    let request = gateway.posting("1234").replace("content-type: application/json", packed);
+    let (head, body) = ask(&mut stream, &request).await;
+    assert!(head.starts_with("HTTP/1.1 415 "), "{head}");
+    assert!(body.contains("\"unsupported_media_type\""), "{body}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn http_2_is_refused_at_its_first_octets() {
+    let gateway = Listening::new(|_| {}).await;
+    let mut stream = gateway.connect().await;
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\u{4}\0\0\0\0\0";
+    let (head, _) = ask(&mut stream, preface).await;
+    assert!(head.is_empty() || head.starts_with("HTTP/1.1 4") || head.starts_with("HTTP/1.1 505"));
+    assert!(closed(&mut stream).await);
+    let upgrade = "GET /healthz HTTP/1.1\r\nhost: gw\r\nconnection: upgrade, http2-settings\r\n\
+         upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n";
+    let (head, _) = ask(&mut gateway.connect().await, upgrade).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "an upgrade is an offer, and may be left: {head}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn bombs_of_json_are_refused() {
+    let gateway = Listening::new(|_| {}).await;
+    let deep = "[".repeat(60_000);
+    let objects = "{\"to\":".repeat(9_000);
+    let digits = format!("{{\"to\": \"+819012345678\", \"max_segments\": {}}}", "9".repeat(60_000));
+    let exponent = "{\"to\": \"+819012345678\", \"text\": \"x\", \"max_segments\": 1e999999999}";
+    let fraction = format!("{{\"max_segments\": 0.{}1}}", "0".repeat(60_000));
+    let escapes = format!("{{\"to\": \"{}\"}}", "\\ud800".repeat(9_000));
+    let fields: String = (0..5_000).map(|n| format!("\"f{n}\": {n},")).collect();
+    let fields = format!("{{{fields}\"to\": 1}}");
+    let repeated = format!("{{{}\"to\": 1}}", "\"to\": \"+819012345678\",".repeat(2_000));
+    for bomb in [&deep, &objects, &digits, exponent, &fraction, &escapes, &fields, &repeated] {
+        let mut stream = gateway.connect().await;
+        let (head, body) = ask(&mut stream, &gateway.posting(bomb)).await;
+        assert!(head.starts_with("HTTP/1.1 4"), "{head} to {:.40}", bomb);
+        assert!(head.contains("application/problem+json"), "{head}");
+        assert!(body.len() < 1 << 20, "{} octets to {:.40}", body.len(), bomb);
+    }
+    assert!(gateway.house.submissions().is_empty());
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn absurd_queries_are_refused_with_a_problem() {
+    let gateway = Listening::new(|_| {}).await;
+    let token = gateway.house.token("shop").to_owned();
+    let queries = [
+        "limit=1&".repeat(1_500),
+        "a=1&".repeat(2_500),
+        format!("cursor={}", "%F0%9F".repeat(1_500)),
+        format!("to={}", "9".repeat(12_000)),
+        "&=&".repeat(3_000),
+        format!("{}=1", "[a]".repeat(3_000)),
+        format!("since={}", "-".repeat(9_000)),
+    ];
+    for query in queries {
+        let request = format!(
+            "GET /v1/messages?{query} HTTP/1.1\r\nhost: gw\r\nauthorization: Bearer {token}\r\n\r\n"
+        );
+        let (head, body) = ask(&mut gateway.connect().await, &request).await;
+        assert!(head.starts_with("HTTP/1.1 4"), "{head} to {query:.40}");
+        assert!(head.contains("application/problem+json"), "{head}");
+        assert!(body.len() < 1 << 20, "{} octets to {query:.40}", body.len());
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_thousand_requests_at_once_are_answered_one_after_the_other() {
+    let gateway = Listening::new(|_| {}).await;
+    let stream = gateway.connect().await;
+    let (mut reading, mut writing) = stream.into_split();
+    let asked = tokio::spawn(async move {
+        for number in 0..1_000 {
+            let request =
+                format!("GET /healthz HTTP/1.1\r\nhost: gw\r\nx-request-id: n{number}.\r\n\r\n");
+            writing.write_all(request.as_bytes()).await.unwrap();
+        }
+        writing
+    });
+    let mut heard = String::new();
+    let mut octets = vec![0; 1 << 16];
+    while heard.matches("HTTP/1.1 200 OK").count() < 1_000 || !heard.contains("n999.") {
+        let count = reading.read(&mut octets).await.unwrap();
+        assert!(count > 0, "cut off");
+        heard.push_str(&String::from_utf8_lossy(&octets[..count]));
+    }
+    let places: Vec<_> = (0..1_000).map(|n| heard.find(&format!("n{n}.")).unwrap()).collect();
+    assert!(places.is_sorted());
+    drop(asked.await.unwrap());
     gateway.stop().await;
 }
 
