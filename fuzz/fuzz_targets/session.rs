@@ -3,5 +3,7 @@
 
 #[path = "../bodies/session.rs"]
 mod body;
+#[path = "../bodies/script.rs"]
+mod script;
 
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| body::run(octets));

@@ -5,7 +5,7 @@
 mod access;
 mod document;
 mod feed;
-mod house;
+pub(crate) mod house;
 mod messages;
 mod problems;
 mod reading;

@@ -5,6 +5,6 @@ mod binds;
 mod durability;
 mod fallback;
 mod lanes;
-mod random;
+pub(crate) mod random;
 mod receipts;
 mod world;

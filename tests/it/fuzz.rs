@@ -4,10 +4,14 @@ use std::path::Path;
 
 #[path = "../../fuzz/bodies"]
 pub(crate) mod bodies {
+    pub(crate) mod api;
+    use crate::api::house;
+
     pub(crate) mod config;
     pub(crate) mod journal;
     pub(crate) mod pdu;
     pub(crate) mod receipt;
+    mod script;
     pub(crate) mod session;
     pub(crate) mod text;
 }
@@ -24,6 +28,16 @@ fn replay(target: &str, body: fn(&[u8])) {
     for octets in [&[][..], &[0], &[255; 5]] {
         body(octets);
     }
+}
+
+#[test]
+fn the_corpus_of_api_holds() {
+    replay("api", bodies::api::run);
+}
+
+#[test]
+fn the_corpus_of_dispatch_holds() {
+    replay("dispatch", crate::dispatch::random::play);
 }
 
 #[test]

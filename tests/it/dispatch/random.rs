@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use hikyaku::dispatch::BindId;
@@ -60,6 +61,37 @@ fn whatever_happens_every_message_ends_once_and_no_promise_is_broken() {
     }
 }
 
+/// The script of a fuzzer: its octets are the chances, and it is over when they are.
+pub(crate) fn play(octets: &[u8]) {
+    let (first, rest) = octets.split_first().unwrap_or((&0, &[]));
+    Script::of(Dice::Octets(rest.iter().copied().collect()), first & 1 == 1).run();
+}
+
+/// Where chance comes from.
+enum Dice {
+    Seed(u64),
+    Octets(VecDeque<u8>),
+}
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        match self {
+            Self::Seed(state) => {
+                *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+                let mut z = *state;
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                (z ^ (z >> 31)) % sides
+            }
+            Self::Octets(octets) => u64::from(octets.pop_front().unwrap_or_default()) % sides,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self, Self::Octets(octets) if octets.is_empty())
+    }
+}
+
 /// What the script knows of a request that a carrier got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
@@ -71,7 +103,7 @@ enum Fate {
 
 struct Script {
     world: World,
-    dice: u64,
+    dice: Dice,
     /// Binds that are up, with their windows.
     up: BTreeMap<BindId, u16>,
     /// Requests without an outcome, and those whose outcome is late.
@@ -92,13 +124,17 @@ struct Script {
 
 impl Script {
     fn new(seed: u64) -> Self {
+        // Every other one has no room for bodies, so that they are read back.
+        Self::of(Dice::Seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)), seed % 2 == 1)
+    }
+
+    fn of(dice: Dice, is_narrow: bool) -> Self {
         Self {
-            // Every other one has no room for bodies, so that they are read back.
-            world: World::given(&match seed % 2 {
-                0 => CONFIG.to_owned(),
-                _ => format!("{CONFIG}\n    body_bytes = 0\n"),
+            world: World::given(&match is_narrow {
+                false => CONFIG.to_owned(),
+                true => format!("{CONFIG}\n    body_bytes = 0\n"),
             }),
-            dice: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15),
+            dice,
             up: BTreeMap::new(),
             pending: Vec::new(),
             late: Vec::new(),
@@ -115,11 +151,7 @@ impl Script {
     }
 
     fn roll(&mut self, sides: u64) -> u64 {
-        self.dice = self.dice.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.dice;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
+        self.dice.roll(sides)
     }
 
     fn pick<T: Clone>(&mut self, items: &[T]) -> Option<T> {
@@ -129,6 +161,9 @@ impl Script {
 
     fn run(mut self) {
         for _ in 0..300 {
+            if self.dice.is_over() {
+                break;
+            }
             self.step();
             self.look();
         }

@@ -1,0 +1,12 @@
+//! Octets from the fuzzer into the body of `api`, in the house of the tests.
+#![no_main]
+
+#[path = "../bodies/api.rs"]
+mod body;
+#[path = "../../tests/it/api/house.rs"]
+#[expect(dead_code, reason = "the tests use the rest")]
+mod house;
+#[path = "../bodies/script.rs"]
+mod script;
+
+libfuzzer_sys::fuzz_target!(|octets: &[u8]| body::run(octets));
