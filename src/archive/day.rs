@@ -1,110 +1,82 @@
 //! One day's file: its tables, what is written to it and what is read from it.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use rusqlite::CachedStatement;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use rusqlite::OptionalExtension;
-use rusqlite::Row;
 use rusqlite::params;
 
 use crate::archive::Event;
 use crate::archive::Message;
-use crate::archive::Origin;
 use crate::archive::Subject;
 use crate::archive::Unmatched;
 use crate::archive::blob;
+use crate::archive::blob::Flaw;
 use crate::archive::error::StoreError;
 use crate::archive::index;
+use crate::archive::index::Placing;
 use crate::archive::index::Posting;
+use crate::archive::pack;
+use crate::archive::pack::Bodies;
+use crate::archive::pack::Head;
+use crate::archive::pack::Pack;
 use crate::archive::term;
 use crate::message::MessageId;
 use crate::message::Position;
 use crate::message::State;
+use crate::seal::Day;
+use crate::seal::Index;
+use crate::seal::Sealer;
 use crate::time::Time;
 
-/// One day of the calendar in UTC: days since 1970-01-01.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Day(pub(crate) u32);
-
-impl Day {
-    /// The day of `at`.
-    pub(crate) fn of(at: Time) -> Self {
-        Self(u32::try_from(at.as_secs() / SECONDS_OF_A_DAY).unwrap_or(u32::MAX))
-    }
-
-    /// The day of a message: that of its creation.
-    pub(crate) fn of_message(id: MessageId) -> Self {
-        Self::of(id.created_at())
-    }
-
-    /// The file that holds the day.
-    pub(crate) fn path(self, dir: &Path) -> PathBuf {
-        dir.join(format!("{self}.db"))
-    }
-
-    /// The days that have a file in `dir`.
-    pub(crate) fn list(dir: &Path) -> Result<Vec<Self>, StoreError> {
-        let mut days = Vec::new();
-        for entry in std::fs::read_dir(dir).map_err(|error| StoreError::file(dir, error))? {
-            let name = entry.map_err(|error| StoreError::file(dir, error))?.file_name();
-            let stem = name.to_str().and_then(|name| name.strip_suffix(".db"));
-            days.extend(stem.and_then(|stem| stem.parse::<Self>().ok()));
-        }
-        days.sort_unstable();
-        Ok(days)
-    }
+/// The day of a message: that of its creation.
+pub(crate) fn of_message(id: MessageId) -> Day {
+    Day::of(id.created_at())
 }
 
-const SECONDS_OF_A_DAY: u64 = 86_400;
-
-impl fmt::Display for Day {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = i64::from(self.0).saturating_mul(86_400);
-        match jiff::Timestamp::from_second(seconds) {
-            Ok(at) => write!(f, "{}", at.strftime("%Y-%m-%d")),
-            Err(_) => write!(f, "day-{}", self.0),
-        }
-    }
+/// The file that holds the day.
+pub(crate) fn path(day: Day, dir: &Path) -> PathBuf {
+    dir.join(format!("{day}.db"))
 }
 
-impl FromStr for Day {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let found = match text.strip_prefix("day-") {
-            Some(number) => number.parse().ok(),
-            None => text.parse::<jiff::civil::Date>().ok().and_then(|date| {
-                let days = (date - jiff::civil::date(1970, 1, 1)).get_days();
-                u32::try_from(days).ok()
-            }),
-        };
-        // Only the name that we would give the file ourselves.
-        found.map(Self).filter(|day| day.to_string() == text).ok_or(())
+/// The days that have a file in `dir`.
+pub(crate) fn list(dir: &Path) -> Result<Vec<Day>, StoreError> {
+    let mut days = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(|error| StoreError::file(dir, error))? {
+        let name = entry.map_err(|error| StoreError::file(dir, error))?.file_name();
+        let stem = name.to_str().and_then(|name| name.strip_suffix(".db"));
+        days.extend(stem.and_then(|stem| stem.parse::<Day>().ok()));
     }
+    days.sort_unstable();
+    Ok(days)
 }
 
-/// The layout of a day's file, besides the index. A message's row id is the position of its first
-/// record, so rows lie in the order of acceptance. Events of a key lie in packs; `inbound` tells
-/// those of handsets.
+/// The layout of a day's file, besides the index.
+///
+/// Messages lie in packs, whose numbers rise; a message that is written again is in a later pack
+/// too. `spans` tells when the first and the last message of each bucket of the index was made, in
+/// milliseconds; `live` tells until when messages that have not ended may change. Events of a key
+/// lie in packs; `inbound` tells those of handsets.
+///
+/// In the first layout each message was a row of a table `messages`, and nothing was sealed. Such a
+/// file is read as it is, and what is written to it is written in this layout.
 const SCHEMA: &str = "
-    CREATE TABLE messages (
-        position INTEGER PRIMARY KEY,
-        id BLOB NOT NULL UNIQUE,
-        created INTEGER NOT NULL,
-        key TEXT NOT NULL,
-        state TEXT NOT NULL,
-        carrier TEXT NOT NULL,
-        open_until INTEGER,
-        body BLOB NOT NULL
+    CREATE TABLE packs (number INTEGER PRIMARY KEY, body BLOB NOT NULL);
+    CREATE TABLE spans (
+        bucket INTEGER PRIMARY KEY,
+        oldest INTEGER NOT NULL,
+        newest INTEGER NOT NULL
     );
-    CREATE INDEX messages_open ON messages (open_until) WHERE open_until IS NOT NULL;
+    CREATE TABLE live (position INTEGER PRIMARY KEY, until INTEGER NOT NULL);
+";
+
+/// What both layouts have.
+const SCHEMA_OF_BOTH: &str = "
     CREATE TABLE events (
         key TEXT NOT NULL,
         inbound INTEGER NOT NULL,
@@ -116,54 +88,87 @@ const SCHEMA: &str = "
     CREATE TABLE unmatched (position INTEGER PRIMARY KEY, body BLOB NOT NULL);
 ";
 
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
+
+/// A message's place is the number of its pack times this, and its slot in it.
+const SLOTS: u64 = 256;
 
 /// An open day file.
 #[derive(Debug)]
 pub(crate) struct DayFile {
     path: PathBuf,
+    day: Day,
     db: Connection,
+    sealer: Arc<Sealer>,
+    /// Whether it began in the first layout.
+    has_rows: bool,
+    /// The number of the next pack; for the one who writes.
+    next_pack: u64,
+    /// The packs that were read last.
+    opened: RefCell<Vec<(u64, Arc<Pack>)>>,
 }
 
-/// The rows of messages about to be written, one behind the other.
-#[derive(Debug, Default)]
+/// How many packs are kept open while a file is read.
+const OPENED: usize = 4;
+
+/// Messages about to be written.
+#[derive(Debug)]
 pub(crate) struct Rows {
     rows: Vec<PendingRow>,
-    bodies: Vec<u8>,
+    bodies: Bodies,
     terms: Vec<Posting>,
+    /// What makes terms of numbers; none when the day's key is gone.
+    index: Option<Index>,
 }
 
 #[derive(Debug)]
 struct PendingRow {
-    origin: Arc<Origin>,
+    position: Position,
+    id: MessageId,
     state: State,
-    carrier: Arc<str>,
-    /// Where its body ends.
-    body_end: usize,
+    expires_at: Time,
+    stored: bool,
 }
 
 impl Rows {
-    /// Adds a message. Those of its terms that never change are left out when it is `stored`: a
-    /// row of it is there already.
+    fn new(index: Option<Index>) -> Self {
+        Self { rows: Vec::new(), bodies: Bodies::default(), terms: Vec::new(), index }
+    }
+
+    /// Adds a message. Those of its terms that never change are left out when it is `stored`: it
+    /// was written before.
     pub(crate) fn push(&mut self, message: &Message, stored: bool) {
-        blob::append(message, &mut self.bodies);
-        self.terms.extend(term::of(message, stored).map(|hash| (hash, message.position)));
+        self.bodies.push(message);
+        let terms = term::of(message, stored, self.index.as_ref());
+        self.terms.extend(terms.map(|hash| (hash, message.position)));
         self.rows.push(PendingRow {
-            origin: Arc::clone(&message.origin),
+            position: message.position,
+            id: message.id,
             state: message.state,
-            carrier: Arc::clone(&message.carrier),
-            body_end: self.bodies.len(),
+            expires_at: message.expires_at,
+            stored,
         });
     }
 }
 
 /// What one transaction writes to one day's file.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Changes {
     pub(crate) rows: Rows,
     pub(crate) events: Vec<Arc<Event>>,
     pub(crate) unmatched: Vec<Unmatched>,
 }
+
+impl Changes {
+    /// Nothing yet, for the file of `day`.
+    pub(crate) fn of(day: Day, sealer: &Sealer) -> Result<Self, StoreError> {
+        let index = sealer.keys().of(day)?.map(|key| key.index(NUMBERS));
+        Ok(Self { rows: Rows::new(index), events: Vec::new(), unmatched: Vec::new() })
+    }
+}
+
+/// The purpose of the key under which numbers become terms.
+const NUMBERS: &str = "numbers";
 
 /// The first and the last position of a file's events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,26 +189,39 @@ impl Extent {
 
 impl DayFile {
     /// Opens the day's file to write, and makes it when it is missing.
-    pub(crate) fn create(dir: &Path, day: Day) -> Result<Self, StoreError> {
+    pub(crate) fn create(dir: &Path, day: Day, sealer: &Arc<Sealer>) -> Result<Self, StoreError> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
-        let mut file = Self::connect(day.path(dir), flags)?;
+        let mut file = Self::connect(dir, day, flags, sealer)?;
         file.prepare().map_err(|error| file.fault(error))??;
+        file.look().map_err(|error| file.fault(error))?;
         Ok(file)
     }
 
     /// Opens the day's file to read; nothing when there is none.
-    pub(crate) fn open(dir: &Path, day: Day) -> Result<Option<Self>, StoreError> {
-        let path = day.path(dir);
+    pub(crate) fn open(
+        dir: &Path,
+        day: Day,
+        sealer: &Arc<Sealer>,
+    ) -> Result<Option<Self>, StoreError> {
+        let path = path(day, dir);
         if !path.try_exists().map_err(|error| StoreError::file(&path, error))? {
             return Ok(None);
         }
-        let file = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let mut file = Self::connect(dir, day, OpenFlags::SQLITE_OPEN_READ_WRITE, sealer)?;
         file.db.pragma_update(None, "query_only", true).map_err(|error| file.fault(error))?;
-        file.check_version().map_err(|error| file.fault(error))??;
+        let version = file.version().map_err(|error| file.fault(error))?;
+        file.known(version)?;
+        file.look().map_err(|error| file.fault(error))?;
         Ok(Some(file))
     }
 
-    fn connect(path: PathBuf, flags: OpenFlags) -> Result<Self, StoreError> {
+    fn connect(
+        dir: &Path,
+        day: Day,
+        flags: OpenFlags,
+        sealer: &Arc<Sealer>,
+    ) -> Result<Self, StoreError> {
+        let path = path(day, dir);
         let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let db = Connection::open_with_flags(&path, flags)
             .and_then(|db| {
@@ -212,7 +230,16 @@ impl DayFile {
                 Ok(db)
             })
             .map_err(|error| StoreError::sqlite(&path, error))?;
-        Ok(Self { path, db })
+        let sealer = Arc::clone(sealer);
+        Ok(Self {
+            path,
+            day,
+            db,
+            sealer,
+            has_rows: false,
+            next_pack: 1,
+            opened: RefCell::default(),
+        })
     }
 
     fn prepare(&mut self) -> rusqlite::Result<Result<(), StoreError>> {
@@ -227,81 +254,171 @@ impl DayFile {
             .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))?
             == 0;
         if empty {
-            transaction.execute_batch(SCHEMA)?;
+            transaction.execute_batch(SCHEMA_OF_BOTH)?;
             transaction.execute_batch(index::SCHEMA)?;
+        }
+        let found: i64 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        if empty || found == 1 {
+            transaction.execute_batch(SCHEMA)?;
             transaction.pragma_update(None, "user_version", VERSION)?;
         }
         transaction.commit()?;
-        self.check_version()
+        let version = self.version()?;
+        Ok(self.known(version))
     }
 
-    fn check_version(&self) -> rusqlite::Result<Result<(), StoreError>> {
-        let found: i64 = self.db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        Ok(if found == VERSION {
+    fn version(&self) -> rusqlite::Result<i64> {
+        self.db.pragma_query_value(None, "user_version", |row| row.get(0))
+    }
+
+    fn known(&self, found: i64) -> Result<(), StoreError> {
+        if found == VERSION {
             Ok(())
         } else {
             Err(StoreError::Version { path: self.path.clone(), found, known: VERSION })
-        })
+        }
+    }
+
+    /// Takes note of what is in the file.
+    fn look(&mut self) -> rusqlite::Result<()> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'messages')";
+        self.has_rows = self.db.query_row(sql, [], |row| row.get(0))?;
+        let sql = "SELECT coalesce(max(number), 0) + 1 FROM packs";
+        self.next_pack = self.db.query_row(sql, [], |row| row.get(0).map(unsigned))?;
+        Ok(())
     }
 
     fn fault(&self, error: rusqlite::Error) -> StoreError {
         StoreError::sqlite(&self.path, error)
     }
 
+    fn flaw(&self, flaw: Flaw) -> StoreError {
+        StoreError::Row { path: self.path.clone(), flaw }
+    }
+
     /// Writes all of `changes` in one transaction. Messages may be written again; events must not.
     pub(crate) fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
+        let packs = changes.rows.bodies.packs(&self.sealer)?;
+        let events = EventPack::all(&changes.events, &self.sealer)?;
+        let unmatched = changes
+            .unmatched
+            .iter()
+            .map(|receipt| Ok((receipt.position, pack::unmatched(receipt, &self.sealer)?)))
+            .collect::<Result<Vec<_>, StoreError>>()?;
+        let next_pack = self.next_pack + packs.len() as u64;
         let done = (|| {
             let transaction = self.db.transaction()?;
-            write_messages(&transaction, &changes.rows)?;
+            write_packs(&transaction, self.next_pack, &packs)?;
+            write_rows(&transaction, self.next_pack, &changes.rows, self.has_rows)?;
             index::add(&transaction, &changes.rows.terms)?;
-            write_events(&transaction, &changes.events)?;
-            write_unmatched(&transaction, &changes.unmatched)?;
+            write_events(&transaction, &events)?;
+            write_unmatched(&transaction, &unmatched)?;
             transaction.commit()
         })();
-        done.map_err(|error| self.fault(error))
+        done.map_err(|error| self.fault(error))?;
+        self.next_pack = next_pack;
+        Ok(())
     }
 
     /// The message with this id.
     pub(crate) fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
-        let body = self
-            .db
-            .prepare_cached("SELECT body FROM messages WHERE id = ?1")
-            .and_then(|mut statement| {
-                statement.query_row([id_octets(id)], |row| row.get::<_, Vec<u8>>(0)).optional()
-            })
-            .map_err(|error| self.fault(error))?;
-        body.map(|body| self.decode(&body)).transpose()
+        for position in self.positions_of(id).map_err(|error| self.fault(error))? {
+            if let Some(message) = self.packed_at(position)?
+                && message.id == id
+            {
+                return Ok(Some(message));
+            }
+        }
+        self.row("SELECT body FROM messages WHERE id = ?1", id_octets(id).as_slice())
     }
 
-    /// Reads a body back.
-    pub(crate) fn decode<T: serde::de::DeserializeOwned>(
-        &self,
-        body: &[u8],
-    ) -> Result<T, StoreError> {
-        blob::decode(body).map_err(|flaw| StoreError::Row { path: self.path.clone(), flaw })
+    /// Where messages with this id, or with one of the same hash, may lie.
+    fn positions_of(&self, id: MessageId) -> rusqlite::Result<Vec<Position>> {
+        let made = signed(id.created_at().as_millis());
+        let buckets: Vec<i64> = self
+            .db
+            .prepare_cached(
+                "SELECT bucket FROM spans WHERE oldest <= ?1 AND newest >= ?1 ORDER BY bucket DESC",
+            )?
+            .query_map([made], |row| row.get(0))?
+            .collect::<rusqlite::Result<_>>()?;
+        let mut positions = Vec::new();
+        for bucket in buckets {
+            positions.extend(index::find(&self.db, bucket, term::of_id(id), Position(u64::MAX))?);
+        }
+        Ok(positions)
+    }
+
+    /// The message whose first record is at `position`.
+    pub(crate) fn message_at(&self, at: Position) -> Result<Option<Message>, StoreError> {
+        match self.packed_at(at)? {
+            Some(message) => Ok(Some(message)),
+            None => self.row("SELECT body FROM messages WHERE position = ?1", signed(at.0)),
+        }
+    }
+
+    fn packed_at(&self, at: Position) -> Result<Option<Message>, StoreError> {
+        let place = index::place_of(&self.db, at).map_err(|error| self.fault(error))?;
+        place.map(|place| self.packed(place)).transpose()
+    }
+
+    fn packed(&self, place: u64) -> Result<Message, StoreError> {
+        let (pack, slot) = self.pack(place)?;
+        pack.message(slot).map_err(|flaw| self.flaw(flaw))
+    }
+
+    /// The pack of a place, and the slot in it.
+    fn pack(&self, place: u64) -> Result<(Arc<Pack>, usize), StoreError> {
+        let number = place / SLOTS;
+        let slot = usize::try_from(place % SLOTS).unwrap_or_default();
+        let mut opened = self.opened.borrow_mut();
+        if let Some((_, pack)) = opened.iter().find(|(found, _)| *found == number) {
+            return Ok((Arc::clone(pack), slot));
+        }
+        let column: Vec<u8> = self
+            .db
+            .prepare_cached("SELECT body FROM packs WHERE number = ?1")
+            .and_then(|mut statement| statement.query_row([signed(number)], |row| row.get(0)))
+            .map_err(|error| self.fault(error))?;
+        let pack = Pack::open(&column, &self.sealer).map_err(|flaw| self.flaw(flaw))?;
+        let pack = Arc::new(pack);
+        if opened.len() >= OPENED {
+            opened.remove(0);
+        }
+        opened.push((number, Arc::clone(&pack)));
+        Ok((pack, slot))
+    }
+
+    /// Forgets what was opened of it: its key may be erased before it is read again.
+    pub(crate) fn forget(&self) {
+        self.opened.borrow_mut().clear();
+    }
+
+    /// A message of the first layout.
+    fn row(&self, sql: &str, key: impl rusqlite::ToSql) -> Result<Option<Message>, StoreError> {
+        if !self.has_rows {
+            return Ok(None);
+        }
+        let body = self
+            .db
+            .prepare_cached(sql)
+            .and_then(|mut statement| {
+                statement.query_row([key], |row| row.get::<_, Vec<u8>>(0)).optional()
+            })
+            .map_err(|error| self.fault(error))?;
+        let read = |body: Vec<u8>| blob::decode(&body).map_err(|flaw| self.flaw(flaw));
+        body.map(read).transpose()
     }
 
     /// Whether messages that may still change at `now` are in the file.
     pub(crate) fn has_open(&self, now: Time) -> Result<bool, StoreError> {
+        let live = "SELECT EXISTS (SELECT 1 FROM live WHERE until > ?1)";
+        let rows = "SELECT EXISTS (SELECT 1 FROM live WHERE until > ?1) \
+                    OR EXISTS (SELECT 1 FROM messages \
+                    WHERE open_until IS NOT NULL AND open_until > ?1)";
+        let sql = if self.has_rows { rows } else { live };
         self.db
-            .query_row(
-                "SELECT EXISTS (SELECT 1 FROM messages \
-                 WHERE open_until IS NOT NULL AND open_until > ?1)",
-                [signed(now.as_millis())],
-                |row| row.get(0),
-            )
-            .map_err(|error| self.fault(error))
-    }
-
-    /// The positions of the first and the last message; none in a file without messages.
-    pub(crate) fn message_extent(&self) -> Result<Option<Extent>, StoreError> {
-        self.db
-            .query_row(
-                "SELECT (SELECT min(position) FROM messages), (SELECT max(position) FROM messages)",
-                [],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )
-            .map(extent)
+            .query_row(sql, [signed(now.as_millis())], |row| row.get(0))
             .map_err(|error| self.fault(error))
     }
 
@@ -374,8 +491,8 @@ impl DayFile {
         let mut events = Vec::new();
         while let Some(row) = rows.next().map_err(fault)? {
             let bodies = row.get_ref(0).map_err(fault)?;
-            for event in Pack(bodies.as_blob().unwrap_or_default()) {
-                let event: Event = self.decode(event)?;
+            let pack = self.read_events(bodies.as_blob().unwrap_or_default(), key);
+            for event in pack.map_err(|flaw| self.flaw(flaw))? {
                 if events.len() >= limit || event.position >= until {
                     return Ok(events);
                 }
@@ -385,6 +502,14 @@ impl DayFile {
             }
         }
         Ok(events)
+    }
+
+    fn read_events(&self, column: &[u8], key: &str) -> Result<Vec<Event>, Flaw> {
+        if blob::is_sealed(column) {
+            pack::read_events(column, key, &self.sealer)
+        } else {
+            OldPack(column).map(blob::decode).collect()
+        }
     }
 
     /// The first `limit` unmatched receipts from `from` on.
@@ -401,7 +526,8 @@ impl DayFile {
             )
             .and_then(|mut statement| statement.query_map(range, |row| row.get(0))?.collect())
             .map_err(|error| self.fault(error))?;
-        bodies.iter().map(|body| self.decode(body)).collect()
+        let read = |body: &Vec<u8>| pack::read_unmatched(body, &self.sealer);
+        bodies.iter().map(|body| read(body).map_err(|flaw| self.flaw(flaw))).collect()
     }
 
     /// The positions below `before` that `bucket` lists for a term, the newest first.
@@ -414,50 +540,83 @@ impl DayFile {
         index::find(&self.db, bucket, hash, before).map_err(|error| self.fault(error))
     }
 
-    /// The message whose first record is at `position`.
-    pub(crate) fn message_at(&self, at: Position) -> Result<Option<Message>, StoreError> {
-        let body = self
-            .db
-            .prepare_cached("SELECT body FROM messages WHERE position = ?1")
-            .and_then(|mut statement| {
-                statement.query_row([signed(at.0)], |row| row.get::<_, Vec<u8>>(0)).optional()
-            })
-            .map_err(|error| self.fault(error))?;
-        body.map(|body| self.decode(&body)).transpose()
+    /// What stands for a destination in this file's index; nothing when its key was erased. A file
+    /// that began in the first layout has another one beside it.
+    pub(crate) fn numbers_hashes(&self, number: &str) -> Vec<i64> {
+        let index = self.sealer.keys().find(self.day).map(|key| key.index(NUMBERS));
+        let plain = self.has_rows.then(|| term::hash(term::Field::To, number));
+        index.map(|index| term::of_number(&index, number)).into_iter().chain(plain).collect()
     }
 
-    /// Walks over the rows below `before`, the newest first, until `visit` says to stop.
+    /// The buckets of the index that hold messages below `before`, the newest first.
+    pub(crate) fn buckets(&self, before: Position) -> Result<Vec<i64>, StoreError> {
+        index::buckets(&self.db, before).map_err(|error| self.fault(error))
+    }
+
+    /// Walks over the messages below `before`, the newest first, until `visit` says to stop.
     pub(crate) fn scan(
         &self,
         before: Position,
-        mut visit: impl FnMut(&ScannedRow<'_, '_>) -> Result<Go, StoreError>,
+        mut visit: impl FnMut(&Candidate<'_>) -> Result<Go, StoreError>,
     ) -> Result<(), StoreError> {
-        let fault = |error| self.fault(error);
-        let mut statement: CachedStatement<'_> = self
-            .db
-            .prepare_cached(
-                "SELECT position, created, key, state, carrier, body FROM messages \
-                 WHERE position < ?1 ORDER BY position DESC",
-            )
-            .map_err(fault)?;
-        let mut rows = statement.query([signed(before.0)]).map_err(fault)?;
-        while let Some(row) = rows.next().map_err(fault)? {
-            if visit(&ScannedRow { row, file: self })? == Go::Stop {
-                break;
+        for bucket in self.buckets(before)? {
+            let places = self.places(bucket, before).map_err(|error| self.fault(error))?;
+            for (position, place) in places.into_iter().rev() {
+                let candidate = match place {
+                    Some(place) => {
+                        let (pack, slot) = self.pack(place)?;
+                        Candidate { file: self, found: Found::Packed { pack, slot } }
+                    }
+                    None => {
+                        let Some(message) = self.message_at(position)? else { continue };
+                        Candidate { file: self, found: Found::Row(Box::new(message)) }
+                    }
+                };
+                if visit(&candidate)? == Go::Stop {
+                    return Ok(());
+                }
             }
         }
         Ok(())
     }
 
+    /// The messages of a bucket below `before`, rising, each with its place unless it is a row.
+    fn places(
+        &self,
+        bucket: i64,
+        before: Position,
+    ) -> rusqlite::Result<Vec<(Position, Option<u64>)>> {
+        let packed = index::places(&self.db, bucket, before)?;
+        let mut places: Vec<_> = packed.into_iter().map(|(at, place)| (at, Some(place))).collect();
+        if self.has_rows {
+            let range = term::positions(bucket);
+            let sql = "SELECT position FROM messages \
+                       WHERE position >= ?1 AND position < ?2 AND position < ?3";
+            let mut rows = self.db.prepare_cached(sql)?;
+            let range = [range.start, range.end, before].map(|position| signed(position.0));
+            for row in rows.query_map(range, |row| row.get(0).map(position))? {
+                places.push((row?, None));
+            }
+            // A packed one is the later of two, and stands first.
+            places.sort_unstable_by_key(|(position, place)| (*position, place.is_none()));
+            places.dedup_by_key(|(position, _)| *position);
+        }
+        Ok(places)
+    }
+
     /// A position above all messages that were created before `until`.
     pub(crate) fn above(&self, until: Time) -> Result<Position, StoreError> {
-        let id = MessageId::from_u128(u128::from(until.as_millis()) << 80);
+        if self.has_rows {
+            return Ok(Position(u64::MAX));
+        }
         self.db
-            .prepare_cached("SELECT position FROM messages WHERE id < ?1 ORDER BY id DESC LIMIT 1")
+            .prepare_cached("SELECT max(bucket) FROM spans WHERE oldest < ?1")
             .and_then(|mut statement| {
-                statement.query_row([id_octets(id)], |row| row.get(0).map(position)).optional()
+                statement.query_row([signed(until.as_millis())], |row| {
+                    row.get(0).map(|bucket: Option<i64>| bucket.map(term::positions))
+                })
             })
-            .map(|found| Position(found.map_or(0, |found| found.0.saturating_add(1))))
+            .map(|found| found.map_or(Position(0), |range| range.end))
             .map_err(|error| self.fault(error))
     }
 }
@@ -469,124 +628,129 @@ pub(crate) enum Go {
     Stop,
 }
 
-/// A row of which only the columns asked for are read.
-pub(crate) struct ScannedRow<'a, 'b> {
-    row: &'a Row<'b>,
+/// A message that a scan has come to.
+pub(crate) struct Candidate<'a> {
     file: &'a DayFile,
+    found: Found,
 }
 
-impl ScannedRow<'_, '_> {
-    fn column<T: rusqlite::types::FromSql>(&self, index: usize) -> Result<T, StoreError> {
-        self.row.get(index).map_err(|error| self.file.fault(error))
+enum Found {
+    Packed { pack: Arc<Pack>, slot: usize },
+    Row(Box<Message>),
+}
+
+impl Candidate<'_> {
+    /// What a search looks at first.
+    pub(crate) fn head(&self) -> Result<Head<'_>, StoreError> {
+        match &self.found {
+            Found::Packed { pack, slot } => pack.head(*slot).map_err(|flaw| self.file.flaw(flaw)),
+            Found::Row(message) => Ok(Head::of(message)),
+        }
     }
 
-    pub(crate) fn position(&self) -> Result<Position, StoreError> {
-        self.column(0).map(position)
-    }
-
-    pub(crate) fn created(&self) -> Result<Time, StoreError> {
-        let millis: i64 = self.column(1)?;
-        Ok(Time::from_millis(u64::try_from(millis).unwrap_or(0)))
-    }
-
-    /// Whether the text column `column` is `wanted`.
-    pub(crate) fn is(&self, column: TextColumn, wanted: &str) -> Result<bool, StoreError> {
-        let found = self.row.get_ref(column as usize).map_err(|error| self.file.fault(error))?;
-        Ok(found.as_str().is_ok_and(|found| found == wanted))
-    }
-
+    /// All of it.
     pub(crate) fn message(&self) -> Result<Message, StoreError> {
-        let body = self.row.get_ref(5).map_err(|error| self.file.fault(error))?;
-        self.file.decode(body.as_blob().unwrap_or_default())
+        match &self.found {
+            Found::Packed { pack, slot } => {
+                pack.message(*slot).map_err(|flaw| self.file.flaw(flaw))
+            }
+            Found::Row(message) => Ok(Message::clone(message)),
+        }
     }
 }
 
-/// The text columns of [`DayFile::scan`], by their place.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum TextColumn {
-    Key = 2,
-    State = 3,
-    Carrier = 4,
-}
-
-fn write_messages(db: &Connection, rows: &Rows) -> rusqlite::Result<()> {
-    let mut row = db.prepare_cached(
-        "INSERT INTO messages (position, id, created, key, state, carrier, open_until, body) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) \
-         ON CONFLICT (position) DO UPDATE SET state = excluded.state, carrier = excluded.carrier, \
-         open_until = excluded.open_until, body = excluded.body",
-    )?;
-    let mut body = 0;
-    for PendingRow { origin, state, carrier, body_end } in &rows.rows {
-        row.execute(params![
-            signed(origin.position.0),
-            id_octets(origin.id),
-            signed(origin.created_at.as_millis()),
-            &*origin.key,
-            state.as_str(),
-            &**carrier,
-            open_until(*state, origin.expires_at),
-            rows.bodies.get(body..*body_end).unwrap_or_default(),
-        ])?;
-        body = *body_end;
+fn write_packs(db: &Connection, first: u64, packs: &[Vec<u8>]) -> rusqlite::Result<()> {
+    let mut row = db.prepare_cached("INSERT INTO packs VALUES (?1, ?2)")?;
+    for (number, body) in (first..).zip(packs) {
+        row.execute(params![signed(number), body])?;
     }
     Ok(())
 }
 
-/// Until when the row may change, in milliseconds; none once it has ended.
-fn open_until(state: State, expires_at: Time) -> Option<i64> {
-    let until = expires_at + GRACE;
-    (!state.is_terminal()).then(|| signed(until.as_millis()))
+/// Writes what tells of packed messages: places, spans, which of them are live.
+fn write_rows(db: &Connection, first: u64, rows: &Rows, has_rows: bool) -> rusqlite::Result<()> {
+    let mut live = db.prepare_cached("INSERT OR REPLACE INTO live VALUES (?1, ?2)")?;
+    let mut ended = db.prepare_cached("DELETE FROM live WHERE position = ?1")?;
+    let mut places: Vec<Placing> = Vec::with_capacity(rows.rows.len());
+    let mut spans: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+    for (number, pack) in (first..).zip(rows.rows.chunks(pack::MESSAGES)) {
+        for (slot, row) in (0_u64..).zip(pack) {
+            places.push((row.position, number * SLOTS + slot));
+            let made = signed(row.id.created_at().as_millis());
+            let span = spans.entry(term::bucket(row.position)).or_insert((made, made));
+            *span = (span.0.min(made), span.1.max(made));
+            if !row.state.is_terminal() {
+                let until = signed((row.expires_at + GRACE).as_millis());
+                live.execute([signed(row.position.0), until])?;
+            } else if row.stored {
+                ended.execute([signed(row.position.0)])?;
+            }
+        }
+    }
+    index::place(db, &places)?;
+    if has_rows {
+        let mut row = db.prepare_cached("DELETE FROM messages WHERE position = ?1")?;
+        for stored in rows.rows.iter().filter(|row| row.stored) {
+            row.execute([signed(stored.position.0)])?;
+        }
+    }
+    let mut span = db.prepare_cached(
+        "INSERT INTO spans VALUES (?1, ?2, ?3) ON CONFLICT (bucket) DO UPDATE SET \
+         oldest = min(oldest, excluded.oldest), newest = max(newest, excluded.newest)",
+    )?;
+    for (bucket, (oldest, newest)) in spans {
+        span.execute([bucket, oldest, newest])?;
+    }
+    Ok(())
 }
 
 /// How long after its time to live a message may still be without an end: longer than carriers'
 /// receipt timeouts.
-const GRACE: std::time::Duration = std::time::Duration::from_secs(10 * SECONDS_OF_A_DAY);
+const GRACE: std::time::Duration = std::time::Duration::from_secs(10 * 86_400);
 
-/// Writes events, rising, in packs: those of one key together.
-fn write_events(db: &Connection, events: &[Arc<Event>]) -> rusqlite::Result<()> {
-    let mut streams: BTreeMap<(&str, bool), Vec<&Event>> = BTreeMap::new();
-    for event in events {
-        let inbound = matches!(event.subject, Subject::Inbound(_));
-        streams.entry((&event.key, inbound)).or_default().push(event);
-    }
-    let mut row = db.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    let mut bodies = Vec::new();
-    for ((key, inbound), events) in streams {
-        for pack in events.chunks(PACK) {
-            bodies.clear();
-            pack.iter().for_each(|event| Pack::push(&mut bodies, event));
-            let [first, .., last] = pack else {
-                let only = pack.first().map_or(0, |event| signed(event.position.0));
-                row.execute(params![key, inbound, only, only, bodies])?;
-                continue;
-            };
-            let (first, last) = (signed(first.position.0), signed(last.position.0));
-            row.execute(params![key, inbound, first, last, bodies])?;
+/// Events of one key, packed.
+struct EventPack<'a> {
+    key: &'a str,
+    inbound: bool,
+    extent: Extent,
+    column: Vec<u8>,
+}
+
+impl<'a> EventPack<'a> {
+    /// Packs of all `events`, which rise: those of one key together.
+    fn all(events: &'a [Arc<Event>], sealer: &Sealer) -> Result<Vec<Self>, StoreError> {
+        let mut streams: BTreeMap<(&str, bool), Vec<&Event>> = BTreeMap::new();
+        for event in events {
+            let inbound = matches!(event.subject, Subject::Inbound(_));
+            streams.entry((&event.key, inbound)).or_default().push(event);
         }
+        let mut packs = Vec::new();
+        for ((key, inbound), events) in streams {
+            for events in events.chunks(pack::EVENTS) {
+                let (Some(first), Some(last)) = (events.first(), events.last()) else { continue };
+                let extent = Extent { first: first.position, last: last.position };
+                let column = pack::events(events, sealer)?;
+                packs.push(Self { key, inbound, extent, column });
+            }
+        }
+        Ok(packs)
+    }
+}
+
+fn write_events(db: &Connection, packs: &[EventPack<'_>]) -> rusqlite::Result<()> {
+    let mut row = db.prepare_cached("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for EventPack { key, inbound, extent, column } in packs {
+        let (first, last) = (signed(extent.first.0), signed(extent.last.0));
+        row.execute(params![key, inbound, first, last, column])?;
     }
     Ok(())
 }
 
-/// The most events in one pack.
-const PACK: usize = 32;
+/// Events one behind the other, each with its length in front (four octets, big-endian): a pack of
+/// the first layout.
+struct OldPack<'a>(&'a [u8]);
 
-/// Events one behind the other, each with its length in front (four octets, big-endian).
-struct Pack<'a>(&'a [u8]);
-
-impl Pack<'_> {
-    fn push(bodies: &mut Vec<u8>, event: &Event) {
-        let start = bodies.len();
-        bodies.extend_from_slice(&[0; 4]);
-        blob::append(event, bodies);
-        let length = u32::try_from(bodies.len() - start - 4).unwrap_or(u32::MAX);
-        if let Some(place) = bodies.get_mut(start..start + 4) {
-            place.copy_from_slice(&length.to_be_bytes());
-        }
-    }
-}
-
-impl<'a> Iterator for Pack<'a> {
+impl<'a> Iterator for OldPack<'a> {
     type Item = &'a [u8];
 
     fn next(&mut self) -> Option<&'a [u8]> {
@@ -599,12 +763,10 @@ impl<'a> Iterator for Pack<'a> {
     }
 }
 
-fn write_unmatched(db: &Connection, receipts: &[Unmatched]) -> rusqlite::Result<()> {
+fn write_unmatched(db: &Connection, receipts: &[(Position, Vec<u8>)]) -> rusqlite::Result<()> {
     let mut row = db.prepare_cached("INSERT OR IGNORE INTO unmatched VALUES (?1, ?2)")?;
-    let mut body = Vec::new();
-    for receipt in receipts {
-        blob::encode(receipt, &mut body);
-        row.execute(params![signed(receipt.position.0), body])?;
+    for (position, column) in receipts {
+        row.execute(params![signed(position.0), column])?;
     }
     Ok(())
 }
@@ -618,8 +780,12 @@ pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
 fn position(number: i64) -> Position {
-    Position(u64::try_from(number).unwrap_or(0))
+    Position(unsigned(number))
 }
 
 fn id_octets(id: MessageId) -> [u8; 16] {
@@ -629,26 +795,4 @@ fn id_octets(id: MessageId) -> [u8; 16] {
 /// The states whose messages are listed under a term: all that few messages stay in.
 pub(crate) const fn is_listed(state: State) -> bool {
     !matches!(state, State::Delivered)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_day_reads_the_name_that_it_prints_and_no_other() {
-        let day = Day::of(Time::from_secs(1_795_305_600));
-        assert_eq!(day.to_string(), "2026-11-22");
-        assert_eq!("2026-11-22".parse(), Ok(day));
-        assert_eq!("1970-01-01".parse(), Ok(Day(0)));
-        for wrong in ["", "archive", "2026-11-22 ", "20261122", "2026-02-30", "1969-12-31"] {
-            assert!(wrong.parse::<Day>().is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn a_day_beyond_the_calendar_has_a_name_too() {
-        let day = Day::of(Time::MAX);
-        assert_eq!(day.to_string().parse(), Ok(day));
-    }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::path::PathBuf;
 
 use crate::archive::blob::Flaw;
+use crate::seal::KeyError;
 
 /// Why the archive could not read or write. Nothing is lost by it: the journal keeps every record
 /// until the archive has it.
@@ -34,6 +35,9 @@ pub enum StoreError {
         /// What is wrong with the row.
         flaw: Flaw,
     },
+    /// The key of the day cannot be made.
+    #[error("archive: {0}")]
+    Key(#[from] KeyError),
     /// The file has another layout.
     #[error("archive file {}: layout {found}, this release knows {known}", path.display())]
     Version {

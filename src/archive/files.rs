@@ -3,20 +3,24 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use crate::archive::StoreError;
-use crate::archive::day::Day;
+use crate::archive::day;
 use crate::archive::day::DayFile;
 use crate::archive::day::Extent;
 use crate::message::Position;
+use crate::seal::Day;
+use crate::seal::Sealer;
 
 /// The day files of a directory.
 #[derive(Debug)]
 pub(super) struct Files {
     dir: PathBuf,
+    sealer: Arc<Sealer>,
     inner: Mutex<Inner>,
 }
 
@@ -33,13 +37,14 @@ const IDLE: usize = 8;
 
 impl Files {
     /// Looks what there is in `dir`.
-    pub(super) fn list(dir: PathBuf) -> Result<Self, StoreError> {
+    pub(super) fn list(dir: PathBuf, sealer: Arc<Sealer>) -> Result<Self, StoreError> {
         let mut days = BTreeMap::new();
-        for day in Day::list(&dir)? {
-            // Written to, since a file that a crash left half made gets its tables now.
-            days.insert(day, DayFile::create(&dir, day)?.event_extent()?);
+        for day in day::list(&dir)? {
+            // Written to, since a file that a crash left half made gets its tables now, and one of
+            // a release before this one those that it lacks.
+            days.insert(day, DayFile::create(&dir, day, &sealer)?.event_extent()?);
         }
-        Ok(Self { dir, inner: Mutex::new(Inner { days, idle: Vec::new() }) })
+        Ok(Self { dir, sealer, inner: Mutex::new(Inner { days, idle: Vec::new() }) })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -85,6 +90,7 @@ impl Files {
     ) -> Result<Option<T>, StoreError> {
         let Some(file) = self.take(day)? else { return Ok(None) };
         let done = read(&file);
+        file.forget();
         let mut inner = self.inner();
         if inner.days.contains_key(&day) {
             if inner.idle.len() >= IDLE {
@@ -104,7 +110,7 @@ impl Files {
             return Ok(Some(inner.idle.remove(place).1));
         }
         drop(inner);
-        DayFile::open(&self.dir, day)
+        DayFile::open(&self.dir, day, &self.sealer)
     }
 
     /// Deletes a day's file and what SQLite keeps beside it.
@@ -113,7 +119,7 @@ impl Files {
         inner.days.remove(&day);
         inner.idle.retain(|(idle, _)| *idle != day);
         drop(inner);
-        let path = day.path(&self.dir);
+        let path = day::path(day, &self.dir);
         // The file last: while it is there, the others may hold what belongs to it.
         for ending in ["-shm", "-wal", ""] {
             let mut name = path.clone().into_os_string();

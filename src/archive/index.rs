@@ -4,6 +4,9 @@
 //! transaction writes its terms as one run, sorted by hash and cut into chunks; sixteen runs of a
 //! level are merged into one of the next. A search reads the few chunks of each run that can hold
 //! its hash.
+//!
+//! Where a message lies is a term too: its position, with the places of its packs for positions,
+//! in buckets of their own that are numbered downwards from -1.
 
 use rusqlite::Connection;
 use rusqlite::params;
@@ -33,6 +36,14 @@ pub(super) const SCHEMA: &str = "
 /// A term of a message: its hash, and the message's position.
 pub(super) type Posting = (i64, Position);
 
+/// Where a message lies: its position, and the place, of which the highest is the latest.
+pub(super) type Placing = (Position, u64);
+
+/// The bucket of the places of messages in `bucket`.
+const fn places_of(bucket: i64) -> i64 {
+    -1 - bucket
+}
+
 /// How many runs of a level are merged into one of the next.
 const FAN: i64 = 16;
 
@@ -41,22 +52,38 @@ const CHUNK: usize = 250;
 
 /// Adds postings, in any order.
 pub(super) fn add(db: &Connection, postings: &[Posting]) -> rusqlite::Result<()> {
-    let mut sorted: Vec<(i64, i64, Position)> = postings
+    let sorted = postings
         .iter()
-        .map(|(hash, position)| (term::bucket(*position), *hash, *position))
+        .map(|(hash, position)| (term::bucket(*position), *hash, position.0))
         .collect();
+    add_sorted(db, sorted)
+}
+
+/// Adds places, in any order.
+pub(super) fn place(db: &Connection, placings: &[Placing]) -> rusqlite::Result<()> {
+    let sorted = placings
+        .iter()
+        .map(|(at, place)| (places_of(term::bucket(*at)), at.0.cast_signed(), *place))
+        .collect();
+    add_sorted(db, sorted)
+}
+
+fn add_sorted(db: &Connection, mut sorted: Vec<(i64, i64, u64)>) -> rusqlite::Result<()> {
     sorted.sort_unstable();
     sorted.dedup();
     for same in sorted.chunk_by(|a, b| a.0 == b.0) {
         let Some((bucket, ..)) = same.first() else { continue };
-        let run: Vec<Posting> = same.iter().map(|(_, hash, position)| (*hash, *position)).collect();
+        let run: Vec<Entry> = same.iter().map(|(_, hash, value)| (*hash, *value)).collect();
         write(db, *bucket, 0, &run)?;
         merge(db, *bucket)?;
     }
     Ok(())
 }
 
-fn write(db: &Connection, bucket: i64, level: i64, postings: &[Posting]) -> rusqlite::Result<()> {
+/// What a chunk holds: a hash and a position, or a position and a place.
+type Entry = (i64, u64);
+
+fn write(db: &Connection, bucket: i64, level: i64, postings: &[Entry]) -> rusqlite::Result<()> {
     let run: i64 = db
         .prepare_cached(
             "SELECT coalesce(max(run), -1) + 1 FROM runs WHERE bucket = ?1 AND level = ?2",
@@ -69,7 +96,7 @@ fn write(db: &Connection, bucket: i64, level: i64, postings: &[Posting]) -> rusq
         body.clear();
         for (hash, position) in postings {
             body.extend_from_slice(&hash.to_be_bytes());
-            body.extend_from_slice(&position.0.to_be_bytes());
+            body.extend_from_slice(&position.to_be_bytes());
         }
         let last = postings.last().map_or(i64::MAX, |(hash, _)| *hash);
         chunk.execute(params![bucket, level, run, last, number, body])?;
@@ -95,7 +122,8 @@ fn merge(db: &Connection, bucket: i64) -> rusqlite::Result<()> {
                 postings.extend(read(row.get_ref(0)?.as_blob().unwrap_or_default()));
             }
         }
-        postings.sort_unstable();
+        // Sorted runs one behind the other, which this sort takes as such.
+        postings.sort();
         postings.dedup();
         for table in ["chunks", "runs"] {
             let sql = format!("DELETE FROM {table} WHERE bucket = ?1 AND level = ?2");
@@ -113,6 +141,49 @@ pub(super) fn find(
     hash: i64,
     before: Position,
 ) -> rusqlite::Result<Vec<Position>> {
+    let mut found: Vec<_> = values(db, bucket, hash)?.into_iter().map(Position).collect();
+    found.retain(|position| *position < before);
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    found.dedup();
+    Ok(found)
+}
+
+/// The latest place of the message at `position`.
+pub(super) fn place_of(db: &Connection, position: Position) -> rusqlite::Result<Option<u64>> {
+    let bucket = places_of(term::bucket(position));
+    Ok(values(db, bucket, position.0.cast_signed())?.into_iter().max())
+}
+
+/// The latest places of all messages of a bucket below `before`, in any order.
+pub(super) fn places(
+    db: &Connection,
+    bucket: i64,
+    before: Position,
+) -> rusqlite::Result<Vec<Placing>> {
+    let mut found = Vec::new();
+    let mut chunks = db.prepare_cached("SELECT body FROM chunks WHERE bucket = ?1")?;
+    let mut rows = chunks.query([places_of(bucket)])?;
+    while let Some(row) = rows.next()? {
+        let body = read(row.get_ref(0)?.as_blob().unwrap_or_default());
+        let body = body.map(|(position, place)| (Position(position.cast_unsigned()), place));
+        found.extend(body.filter(|(position, _)| *position < before));
+    }
+    found.sort_unstable_by_key(|(position, place)| (*position, std::cmp::Reverse(*place)));
+    found.dedup_by_key(|(position, _)| *position);
+    Ok(found)
+}
+
+/// The buckets that hold terms of messages below `before`, the newest first.
+pub(super) fn buckets(db: &Connection, before: Position) -> rusqlite::Result<Vec<i64>> {
+    db.prepare_cached(
+        "SELECT DISTINCT bucket FROM runs WHERE bucket >= 0 AND bucket <= ?1 ORDER BY bucket DESC",
+    )?
+    .query_map([term::bucket(before)], |row| row.get(0))?
+    .collect()
+}
+
+/// The values that stand under a hash in a bucket.
+fn values(db: &Connection, bucket: i64, hash: i64) -> rusqlite::Result<Vec<u64>> {
     let mut found = Vec::new();
     let mut runs = db.prepare_cached("SELECT level, run FROM runs WHERE bucket = ?1")?;
     let runs: Vec<(i64, i64)> = runs
@@ -127,10 +198,10 @@ pub(super) fn find(
         while let Some(row) = rows.next()? {
             let body = row.get_ref(0)?.as_blob().unwrap_or_default();
             let mut beyond = false;
-            for (found_hash, position) in read(body) {
+            for (found_hash, value) in read(body) {
                 beyond = found_hash > hash;
-                if found_hash == hash && position < before {
-                    found.push(position);
+                if found_hash == hash {
+                    found.push(value);
                 }
             }
             if beyond {
@@ -138,16 +209,17 @@ pub(super) fn find(
             }
         }
     }
-    found.sort_unstable_by(|a, b| b.cmp(a));
-    found.dedup();
     Ok(found)
 }
 
-/// The postings of a chunk.
-fn read(body: &[u8]) -> impl Iterator<Item = Posting> {
-    body.as_chunks::<8>().0.as_chunks::<2>().0.iter().map(|[hash, position]| {
-        (i64::from_be_bytes(*hash), Position(u64::from_be_bytes(*position)))
-    })
+/// The entries of a chunk.
+fn read(body: &[u8]) -> impl Iterator<Item = Entry> {
+    body.as_chunks::<8>()
+        .0
+        .as_chunks::<2>()
+        .0
+        .iter()
+        .map(|[hash, value]| (i64::from_be_bytes(*hash), u64::from_be_bytes(*value)))
 }
 
 #[cfg(test)]
@@ -198,5 +270,24 @@ mod tests {
         assert_eq!(find(&db, 0, 5, Position(30)).unwrap(), [Position(10)]);
         assert_eq!(find(&db, 0, 9, Position(30)).unwrap(), []);
         assert_eq!(find(&db, 1, 5, Position(30)).unwrap(), []);
+    }
+
+    #[test]
+    fn the_latest_place_of_a_message_is_found_and_no_other() {
+        let db = open();
+        let far = Position(3 << 26);
+        place(&db, &[(Position(10), 256), (Position(20), 257), (far, 258)]).unwrap();
+        place(&db, &[(Position(10), 512)]).unwrap();
+        add(&db, &[(7, Position(10)), (7, far)]).unwrap();
+        assert_eq!(place_of(&db, Position(10)).unwrap(), Some(512));
+        assert_eq!(place_of(&db, Position(20)).unwrap(), Some(257));
+        assert_eq!(place_of(&db, Position(11)).unwrap(), None);
+        let all = [(Position(10), 512), (Position(20), 257)];
+        assert_eq!(places(&db, 0, Position(99)).unwrap(), all);
+        assert_eq!(places(&db, 0, Position(20)).unwrap(), all[..1]);
+        assert_eq!(places(&db, 3, Position(u64::MAX)).unwrap(), [(far, 258)]);
+        assert_eq!(buckets(&db, Position(u64::MAX)).unwrap(), [3, 0]);
+        assert_eq!(buckets(&db, Position(5)).unwrap(), [0]);
+        assert_eq!(find(&db, 0, 7, far).unwrap(), [Position(10)], "terms and places are apart");
     }
 }

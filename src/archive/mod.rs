@@ -4,6 +4,9 @@
 //! quick ever waits for it. [`open`] gives two halves: the [`Tailer`] applies records and writes
 //! day files, one thread owns it and [`run`] is its loop; the [`Archive`] reads, from any task.
 //!
+//! * Texts and numbers lie sealed under the key of the day on which they were written
+//!   ([`seal`](crate::seal)); numbers are found through a keyed digest. Once a key is erased, what it
+//!   sealed is shown as [`ERASED`], or not at all, and everything else as before.
 //! * What changed lately is in memory and read from there; the rest is in one SQLite file a day.
 //! * [`Archive::applied`] says how far the records are applied: who waits for the durable end of
 //!   the journal and reads then sees all that was durable.
@@ -20,8 +23,10 @@ mod index;
 mod mark;
 mod memory;
 mod number;
+mod pack;
 mod project;
 mod read;
+mod secret;
 mod tail;
 mod term;
 mod view;
@@ -57,6 +62,7 @@ pub use self::read::MOST_RESULTS;
 pub use self::read::ParseCursorError;
 pub use self::read::Search;
 pub use self::read::SearchCursor;
+pub use self::secret::ERASED;
 pub use self::tail::Tailer;
 pub use self::view::Entry;
 pub use self::view::Inbound;
@@ -71,13 +77,19 @@ use self::files::Files;
 use self::mark::MarkFile;
 use self::memory::Memory;
 use crate::message::Position;
+use crate::seal::Keys;
+use crate::seal::Sealer;
 
-/// Opens the archive, or makes it. `durable_end` is the journal's at this moment: records below it
-/// may have been applied before.
+/// Opens the archive, or makes it, sealed with `keys`. `durable_end` is the journal's at this moment:
+/// records below it may have been applied before.
 ///
 /// # Errors
 /// The directory or a file cannot be used.
-pub fn open(config: &Config, durable_end: Position) -> Result<(Tailer, Archive), StoreError> {
+pub fn open(
+    config: &Config,
+    durable_end: Position,
+    keys: &Keys,
+) -> Result<(Tailer, Archive), StoreError> {
     let dir = &config.dir;
     std::fs::create_dir_all(dir).map_err(|error| StoreError::file(dir, error))?;
     let mut salt = [0; 32];
@@ -91,7 +103,8 @@ pub fn open(config: &Config, durable_end: Position) -> Result<(Tailer, Archive),
             journal: durable_end.0,
         });
     }
-    let files = Arc::new(Files::list(dir.clone())?);
+    let sealer = Arc::new(Sealer::new(keys.clone(), "archive"));
+    let files = Arc::new(Files::list(dir.clone(), Arc::clone(&sealer))?);
     let replayed_until = durable_end.max(mark.low());
     let memory = Memory::new(mark.low(), replayed_until, config.recent_events, config.waiters);
     let memory = Arc::new(memory);
@@ -103,6 +116,7 @@ pub fn open(config: &Config, durable_end: Position) -> Result<(Tailer, Archive),
         store_text: config.store_text,
         inbound_owners: config.inbound_owners.clone(),
     };
-    let parts = tail::Parts { mark, memory, files, projection, replayed_until: durable_end };
+    let parts =
+        tail::Parts { mark, memory, files, sealer, projection, replayed_until: durable_end };
     Ok((Tailer::new(parts, config), archive))
 }

@@ -14,11 +14,10 @@ use crate::archive::Message;
 use crate::archive::NumberKeeper;
 use crate::archive::StoreError;
 use crate::archive::Unmatched;
-use crate::archive::day::Day;
+use crate::archive::day;
+use crate::archive::day::Candidate;
 use crate::archive::day::DayFile;
 use crate::archive::day::Go;
-use crate::archive::day::ScannedRow;
-use crate::archive::day::TextColumn;
 use crate::archive::files::Files;
 use crate::archive::memory::FeedPart;
 use crate::archive::memory::Memory;
@@ -27,6 +26,7 @@ use crate::archive::term::Field;
 use crate::message::MessageId;
 use crate::message::Position;
 use crate::message::State;
+use crate::seal::Day;
 use crate::time::Time;
 
 /// The reading side; clones share everything.
@@ -158,7 +158,7 @@ impl Archive {
             return Ok(owned(&live.message).then(|| live.message.clone()));
         }
         let found = self
-            .reading(move |inner| inner.files.read(Day::of_message(id), |file| file.message(id)))
+            .reading(move |inner| inner.files.read(day::of_message(id), |file| file.message(id)))
             .await?;
         Ok(found.flatten().filter(owned))
     }
@@ -242,7 +242,7 @@ const fn within(limit: usize) -> usize {
 
 impl SearchCursor {
     fn of(message: &Message) -> Self {
-        Self { day: Day::of_message(message.id), position: message.position }
+        Self { day: day::of_message(message.id), position: message.position }
     }
 }
 
@@ -388,23 +388,29 @@ struct Wanted {
     owner: Option<Box<str>>,
     limit: usize,
     /// The term that fewest messages have.
-    term: Option<i64>,
+    term: Option<Term>,
+}
+
+/// What a search looks up.
+#[derive(Debug)]
+enum Term {
+    Hash(i64),
+    /// A destination, which each day hashes in its own way.
+    Number(String),
 }
 
 impl Wanted {
     fn new(mut search: Search, owner: Option<&str>, numbers: &NumberKeeper) -> Self {
         let kept = search.to.map(|to| numbers.keep(to.strip_prefix('+').unwrap_or(&to)));
         search.to = kept.map(Into::into);
-        let term = [
-            (Field::CarrierMessageId, &search.carrier_message_id),
-            (Field::ClientRef, &search.client_ref),
-            (Field::To, &search.to),
-            (Field::Campaign, &search.campaign),
-        ];
-        let term = term
-            .into_iter()
-            .find_map(|(field, value)| value.as_ref().map(|value| term::hash(field, value)))
-            .or_else(|| search.state.and_then(term::state));
+        let plain = |field, value: &Option<String>| {
+            value.as_ref().map(|value| Term::Hash(term::hash(field, value)))
+        };
+        let term = plain(Field::CarrierMessageId, &search.carrier_message_id)
+            .or_else(|| plain(Field::ClientRef, &search.client_ref))
+            .or_else(|| search.to.clone().map(Term::Number))
+            .or_else(|| plain(Field::Campaign, &search.campaign))
+            .or_else(|| search.state.and_then(term::state).map(Term::Hash));
         Self { limit: within(search.limit), search, owner: owner.map(Into::into), term }
     }
 
@@ -467,17 +473,26 @@ impl Hunt<'_> {
             let above = file.above(until + std::time::Duration::from_secs(60))?;
             self.before = self.before.min(above);
         }
-        match self.wanted.term {
-            Some(hash) => self.by_term(file, hash),
-            None => file.scan(self.before, |row| self.look(row)),
+        match &self.wanted.term {
+            Some(Term::Hash(hash)) => self.by_terms(file, &[*hash]),
+            Some(Term::Number(number)) => self.by_terms(file, &file.numbers_hashes(number)),
+            None => file.scan(self.before, |candidate| self.look(candidate)),
         }
     }
 
-    fn by_term(&mut self, file: &DayFile, hash: i64) -> Result<(), StoreError> {
-        let Some(extent) = file.message_extent()? else { return Ok(()) };
-        let newest = term::bucket(extent.last.min(self.before));
-        for bucket in (term::bucket(extent.first)..=newest).rev() {
-            for position in file.listed(bucket, hash, self.before)? {
+    /// All that is listed under one of `hashes`.
+    fn by_terms(&mut self, file: &DayFile, hashes: &[i64]) -> Result<(), StoreError> {
+        if hashes.is_empty() {
+            return Ok(());
+        }
+        for bucket in file.buckets(self.before)? {
+            let mut positions = Vec::new();
+            for hash in hashes {
+                positions.extend(file.listed(bucket, *hash, self.before)?);
+            }
+            positions.sort_unstable_by(|a, b| b.cmp(a));
+            positions.dedup();
+            for position in positions {
                 let Some(message) = file.message_at(position)? else { continue };
                 if self.take(position, Some(message)) == Go::Stop {
                     return Ok(());
@@ -487,27 +502,18 @@ impl Hunt<'_> {
         Ok(())
     }
 
-    fn look(&mut self, row: &ScannedRow<'_, '_>) -> Result<Go, StoreError> {
-        let position = row.position()?;
+    fn look(&mut self, candidate: &Candidate<'_>) -> Result<Go, StoreError> {
+        let head = candidate.head()?;
         let Search { state, carrier, since, .. } = &self.wanted.search;
         let since = since.map(|since| since - std::time::Duration::from_secs(60));
-        if since.is_some_and(|since| row.created().is_ok_and(|created| created < since)) {
+        if since.is_some_and(|since| head.created_at < since) {
             return Ok(Go::Stop);
         }
-        let columns = [
-            (TextColumn::Key, self.wanted.owner.as_deref()),
-            (TextColumn::State, state.map(State::as_str)),
-            (TextColumn::Carrier, carrier.as_deref()),
-        ];
-        for (column, wanted) in columns {
-            if let Some(wanted) = wanted
-                && !row.is(column, wanted)?
-            {
-                return Ok(self.take(position, None));
-            }
-        }
-        let message = row.message()?;
-        Ok(self.take(position, Some(message)))
+        let wanted = self.wanted.owner.as_deref().is_none_or(|owner| owner == head.key)
+            && state.is_none_or(|state| state == head.state)
+            && carrier.as_deref().is_none_or(|carrier| carrier == head.carrier);
+        let message = wanted.then(|| candidate.message()).transpose()?;
+        Ok(self.take(head.position, message))
     }
 
     fn take(&mut self, position: Position, message: Option<Message>) -> Go {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::collections::VecDeque;
+use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,8 +13,8 @@ use crate::archive::Event;
 use crate::archive::Projection;
 use crate::archive::StoreError;
 use crate::archive::Unmatched;
+use crate::archive::day;
 use crate::archive::day::Changes;
-use crate::archive::day::Day;
 use crate::archive::day::DayFile;
 use crate::archive::day::Extent;
 use crate::archive::files::Files;
@@ -23,6 +24,8 @@ use crate::archive::memory::Memory;
 use crate::message::MessageId;
 use crate::message::Position;
 use crate::message::Record;
+use crate::seal::Day;
+use crate::seal::Sealer;
 use crate::time::Time;
 
 /// Applies records, in order, and writes what they change to the day files.
@@ -44,6 +47,7 @@ pub struct Tailer {
     mark: MarkFile,
     memory: Arc<Memory>,
     files: Arc<Files>,
+    sealer: Arc<Sealer>,
     projection: Projection,
     days: BTreeMap<Day, DayFile>,
     /// Messages that changed since they were last written, in the order of `since`.
@@ -80,6 +84,7 @@ pub(super) struct Parts {
     pub(super) mark: MarkFile,
     pub(super) memory: Arc<Memory>,
     pub(super) files: Arc<Files>,
+    pub(super) sealer: Arc<Sealer>,
     pub(super) projection: Projection,
     pub(super) replayed_until: Position,
 }
@@ -92,6 +97,7 @@ impl Tailer {
             mark: parts.mark,
             memory: parts.memory,
             files: parts.files,
+            sealer: parts.sealer,
             projection: parts.projection,
             replayed_until: parts.replayed_until,
             days: BTreeMap::new(),
@@ -159,6 +165,10 @@ impl Tailer {
 
     fn begin(&mut self, now: Time, position: Position, record: Record) -> Result<(), StoreError> {
         let Some(id) = record.message_id() else { return Ok(()) };
+        if matches!(record, Record::Carried(_)) && day::of_message(id) < self.sealer.keys().today()
+        {
+            self.renew(now, position, id)?;
+        }
         // What was carried on was in the archive before; what was accepted was not, unless it is
         // read again.
         let may_exist = !matches!(record, Record::Accepted(_)) || position < self.replayed_until;
@@ -174,6 +184,22 @@ impl Tailer {
         self.memory.live.insert(id, Live { message, stored: false, dirty: true });
         self.dirty.push_back(Dirty { id, since: position, at: now });
         self.memory.wake(id);
+        Ok(())
+    }
+
+    /// Writes a message again that lives longer than its day: the key that it is sealed under may
+    /// be about to go.
+    fn renew(&mut self, now: Time, position: Position, id: MessageId) -> Result<(), StoreError> {
+        if !self.memory.live.contains_key(&id) {
+            let Some(message) = self.load(id)? else { return Ok(()) };
+            self.memory.live.insert(id, Live { message, stored: true, dirty: false });
+        }
+        if let Some(mut live) = self.memory.live.get_mut(&id)
+            && !live.dirty
+        {
+            live.dirty = true;
+            self.dirty.push_back(Dirty { id, since: position, at: now });
+        }
         Ok(())
     }
 
@@ -211,14 +237,17 @@ impl Tailer {
     }
 
     fn load(&mut self, id: MessageId) -> Result<Option<crate::archive::Message>, StoreError> {
-        let day = Day::of_message(id);
+        let day = day::of_message(id);
         if !self.days.contains_key(&day) {
             if !self.files.has(day) {
                 return Ok(None);
             }
-            self.days.insert(day, DayFile::create(&self.dir, day)?);
+            self.days.insert(day, DayFile::create(&self.dir, day, &self.sealer)?);
         }
-        self.days.get(&day).map_or(Ok(None), |file| file.message(id))
+        let Some(file) = self.days.get(&day) else { return Ok(None) };
+        let found = file.message(id);
+        file.forget();
+        found
     }
 
     /// Goes on at `position`: what lies before it cannot be read any more.
@@ -281,7 +310,7 @@ impl Tailer {
             let Some(live) = self.memory.live.get(&dirty.id) else { continue };
             let ended = live.message.state.is_terminal();
             if due(dirty, self.write_live_after, ended) {
-                let changes = changes.entry(Day::of_message(dirty.id)).or_default();
+                let changes = entry(&mut changes, day::of_message(dirty.id), &self.sealer)?;
                 changes.rows.push(&live.message, live.stored);
                 written.push((dirty.id, ended));
             } else {
@@ -310,19 +339,20 @@ impl Tailer {
     fn write(&mut self, mut changes: BTreeMap<Day, Changes>) -> Result<(), StoreError> {
         for event in &self.events {
             // Never in an earlier file than its message's row, whatever the clocks said.
-            let day = Day::of(event.at).max(Day::of_message(event.message_id()));
+            let day = Day::of(event.at).max(day::of_message(event.message_id()));
             // All events that wait are written at once, so a file that has a later one has this
             // one too: from before a restart, or before another file could not be written.
             if self.files.last_event(day).is_none_or(|last| last < event.position) {
-                changes.entry(day).or_default().events.push(Arc::clone(event));
+                entry(&mut changes, day, &self.sealer)?.events.push(Arc::clone(event));
             }
         }
         for receipt in &self.unmatched {
-            changes.entry(Day::of(receipt.at)).or_default().unmatched.push(receipt.clone());
+            let changes = entry(&mut changes, Day::of(receipt.at), &self.sealer)?;
+            changes.unmatched.push(receipt.clone());
         }
         for (day, changes) in changes.iter().rev() {
             if !self.days.contains_key(day) {
-                self.days.insert(*day, DayFile::create(&self.dir, *day)?);
+                self.days.insert(*day, DayFile::create(&self.dir, *day, &self.sealer)?);
             }
             if let Some(file) = self.days.get_mut(day) {
                 file.write(changes)?;
@@ -371,7 +401,8 @@ impl Tailer {
         for day in self.files.days().into_iter().filter(|day| *day < oldest) {
             let open = match self.days.remove(&day) {
                 Some(file) => file.has_open(now)?,
-                None => DayFile::open(&self.dir, day)?.map_or(Ok(false), |f| f.has_open(now))?,
+                None => DayFile::open(&self.dir, day, &self.sealer)?
+                    .map_or(Ok(false), |f| f.has_open(now))?,
             };
             if open {
                 tracing::info!(%day, "day file kept: messages in it have not ended");
@@ -385,3 +416,15 @@ impl Tailer {
 }
 
 const OPEN_FILES: usize = 4;
+
+/// What is to be written to the file of `day`.
+fn entry<'a>(
+    changes: &'a mut BTreeMap<Day, Changes>,
+    day: Day,
+    sealer: &Sealer,
+) -> Result<&'a mut Changes, StoreError> {
+    Ok(match changes.entry(day) {
+        Entry::Occupied(found) => found.into_mut(),
+        Entry::Vacant(place) => place.insert(Changes::of(day, sealer)?),
+    })
+}

@@ -29,6 +29,7 @@ pub(super) struct Core {
     pub(super) reader: Reader,
     pub(super) archive: Archive,
     pub(super) behind: BehindParts,
+    pub(super) keys: Keys,
 }
 
 impl Core {
@@ -42,7 +43,7 @@ impl Core {
         }
         let mut dispatch = Dispatch::new(config.dispatch.clone(), routes.clone(), seed()?);
         let clock = replay(&mut dispatch, &opened.reader)?;
-        let (tailer, archive) = archive::open(&config.archive, opened.end)?;
+        let (tailer, archive) = archive::open(&config.archive, opened.end, &keys)?;
         let Opened { appender, writer, reader, trimmer, end, .. } = opened;
         let behind = BehindParts {
             writer,
@@ -52,9 +53,9 @@ impl Core {
             archive: archive.clone(),
             clock,
             end,
-            keys,
+            keys: keys.clone(),
         };
-        Ok(Self { dispatch, routes, clock, appender, reader, archive, behind })
+        Ok(Self { dispatch, routes, clock, appender, reader, archive, behind, keys })
     }
 }
 

@@ -279,7 +279,8 @@ impl Gateway {
         let (snapshots, snapshot) = watch::channel(core.dispatch.snapshot(core.clock.now()));
         let (behind, lines) = Behind::start(core.behind, &events)?;
         let clock = core.clock;
-        let (webhooks, runner) = notify::open(&config.webhooks, core.archive.clone(), clock)?;
+        let (webhooks, runner) =
+            notify::open(&config.webhooks, core.archive.clone(), clock, &core.keys)?;
         behind.send(runner);
         let shared = Shared::new(clock, events);
         let mut links = Links::new(shared.link_context());

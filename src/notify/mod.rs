@@ -89,6 +89,7 @@ use crate::clock::Clock;
 use crate::message::EventId;
 use crate::message::MessageId;
 use crate::message::Position;
+use crate::seal::Keys;
 use crate::time::Time;
 
 /// The endpoints and their deliveries, for the API. Clones share everything.
@@ -153,8 +154,9 @@ pub fn open(
     config: &Config,
     archive: Archive,
     clock: Clock,
+    keys: &Keys,
 ) -> Result<(Notify, Runner), OpenError> {
-    open_with(config, archive, clock, Arc::new(System))
+    open_with(config, archive, clock, keys, Arc::new(System))
 }
 
 /// As [`open`], with another look-up of names.
@@ -165,9 +167,10 @@ pub fn open_with(
     config: &Config,
     archive: Archive,
     clock: Clock,
+    keys: &Keys,
     names: Arc<dyn Names>,
 ) -> Result<(Notify, Runner), OpenError> {
-    let store = Arc::new(Store::open(&config.file)?);
+    let store = Arc::new(Store::open(&config.file, keys)?);
     let sender = Sender::new(config, clock, names).map_err(OpenError::Certificates)?;
     let from = *archive.applied().borrow();
     settle_config(&store, config, clock.now(), from)?;

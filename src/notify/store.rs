@@ -1,5 +1,9 @@
 //! What webhooks must remember: endpoints with their secrets and cursors, parked and dead events,
 //! the tries of the last days. One SQLite file.
+//!
+//! URLs and secrets of endpoints lie sealed under the key that is never erased; the bodies of events
+//! with their URLs under that of the day on which they were parked ([`seal`](crate::seal)). An event
+//! whose key was erased is gone.
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -13,6 +17,8 @@ use rusqlite::Connection;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
 use rusqlite::params;
+use rusqlite::types::FromSql;
+use rusqlite::types::Type;
 
 use crate::message::EventId;
 use crate::message::MessageId;
@@ -22,6 +28,9 @@ use crate::notify::queue::Parked;
 use crate::notify::send::Try;
 use crate::notify::sign::Secret;
 use crate::notify::view::WebhookId;
+use crate::seal::KeyError;
+use crate::seal::Keys;
+use crate::seal::Sealer;
 use crate::time::Time;
 
 /// Why the file cannot be used.
@@ -63,6 +72,7 @@ pub enum StoreError {
 pub(crate) struct Store {
     path: PathBuf,
     db: Mutex<Connection>,
+    sealer: Sealer,
 }
 
 /// Who made an endpoint.
@@ -144,7 +154,8 @@ pub(crate) enum Edit {
     Forget { position: Position },
 }
 
-const VERSION: i64 = 1;
+/// In the first layout nothing was sealed, and all else was the same.
+const VERSION: i64 = 2;
 
 const SCHEMA: &str = "
     CREATE TABLE endpoints (
@@ -186,14 +197,15 @@ const SCHEMA: &str = "
 
 impl Store {
     /// Opens the file, or makes it, readable by its owner only.
-    pub(crate) fn open(path: &Path) -> Result<Self, StoreError> {
+    pub(crate) fn open(path: &Path, keys: &Keys) -> Result<Self, StoreError> {
+        let sealer = Sealer::new(keys.clone(), "webhooks");
         let file = |error| StoreError::File { path: path.to_owned(), error };
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(file)?;
         }
         make_private(path).map_err(file)?;
-        let opened = Connection::open(path).and_then(|db| {
-            let version = prepare(&db)?;
+        let opened = Connection::open(path).and_then(|mut db| {
+            let version = prepare(&mut db, &sealer)?;
             Ok((db, version))
         });
         let (db, found) =
@@ -201,7 +213,7 @@ impl Store {
         if found != VERSION {
             return Err(StoreError::Version { path: path.to_owned(), found, known: VERSION });
         }
-        Ok(Self { path: path.to_owned(), db: Mutex::new(db) })
+        Ok(Self { path: path.to_owned(), db: Mutex::new(db), sealer })
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {
@@ -231,10 +243,11 @@ impl Store {
                 "SELECT id, owner, origin, url, kinds, description, enabled, disabled_reason, \
                  created, cursor FROM endpoints ORDER BY created, id",
             )?;
+            let read = |row: &Row<'_>| stored(row, &self.sealer);
             let mut endpoints: Vec<Stored> =
-                statement.query_map([], stored)?.collect::<rusqlite::Result<_>>()?;
+                statement.query_map([], read)?.collect::<rusqlite::Result<_>>()?;
             for endpoint in &mut endpoints {
-                endpoint.secrets = secrets(&db, endpoint.id)?;
+                endpoint.secrets = secrets(&db, endpoint.id, &self.sealer)?;
             }
             Ok(endpoints)
         };
@@ -244,7 +257,7 @@ impl Store {
     /// Writes an endpoint, new or changed, durably. The cursor of one that exists stays.
     pub(crate) fn save(&self, endpoint: &Stored) -> Result<(), StoreError> {
         let mut db = self.db();
-        self.done(durably(&mut db, |db| save(db, endpoint)))
+        self.done(durably(&mut db, |db| save(db, endpoint, &self.sealer)))
     }
 
     /// Deletes an endpoint with all that waits for it, durably.
@@ -282,7 +295,7 @@ impl Store {
             }
             write_tries(&transaction, id, &batch.tries)?;
             for edit in &batch.edits {
-                write_edit(&transaction, id, edit)?;
+                write_edit(&transaction, id, edit, &self.sealer)?;
             }
             transaction.commit()
         })())
@@ -321,7 +334,7 @@ impl Store {
         })())
     }
 
-    /// A parked or dead event.
+    /// A parked or dead event; none when its key was erased.
     pub(crate) fn event(
         &self,
         id: WebhookId,
@@ -330,17 +343,20 @@ impl Store {
         let db = self.db();
         self.done(
             db.prepare_cached(
-                "SELECT position, message, host, failures, due, dead, kind, event, url, body \
+                "SELECT position, message, host, failures, due, dead, kind, event, body \
                  FROM events WHERE endpoint = ?1 AND position = ?2",
             )
             .and_then(|mut statement| {
-                let found = statement.query_row(params![octets(id), signed(position.0)], event);
+                let read = |row: &Row<'_>| event(row, &self.sealer);
+                let found = statement.query_row(params![octets(id), signed(position.0)], read);
                 found.optional()
             }),
         )
+        .map(|found| found.filter(|event| !event.body.is_empty()))
     }
 
-    /// The latest parked and dead events, the newest first; only the dead ones with `dead`.
+    /// The latest parked and dead events, the newest first; only the dead ones with `dead`. One whose
+    /// key was erased has no body.
     pub(crate) fn events(
         &self,
         id: WebhookId,
@@ -351,11 +367,12 @@ impl Store {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.done((|| {
             let mut statement = db.prepare_cached(
-                "SELECT position, message, host, failures, due, dead, kind, event, url, body \
+                "SELECT position, message, host, failures, due, dead, kind, event, body \
                  FROM events WHERE endpoint = ?1 AND (dead IS NOT NULL OR NOT ?2) \
                  ORDER BY position DESC LIMIT ?3",
             )?;
-            statement.query_map(params![octets(id), dead, limit], event)?.collect()
+            let read = |row: &Row<'_>| event(row, &self.sealer);
+            statement.query_map(params![octets(id), dead, limit], read)?.collect()
         })())
     }
 
@@ -474,18 +491,104 @@ fn make_private(path: &Path) -> std::io::Result<()> {
     options.open(path).map(drop)
 }
 
-fn prepare(db: &Connection) -> rusqlite::Result<i64> {
+fn prepare(db: &mut Connection, sealer: &Sealer) -> rusqlite::Result<i64> {
     db.busy_timeout(Duration::from_secs(5))?;
     db.set_prepared_statement_cache_capacity(64);
     db.pragma_update(None, "journal_mode", "wal")?;
     // What loops write may be lost in a power failure: then it is sent again. See `durably`.
     db.pragma_update(None, "synchronous", "normal")?;
     let version: i64 = db.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version == 0 {
-        db.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT"))?;
-        return Ok(VERSION);
+    match version {
+        0 => {
+            db.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT"))?
+        }
+        1 => seal_all(db, sealer)?,
+        found => return Ok(found),
     }
-    Ok(version)
+    Ok(VERSION)
+}
+
+/// Seals what a release before this one left open, and overwrites what it was.
+fn seal_all(db: &mut Connection, sealer: &Sealer) -> rusqlite::Result<()> {
+    db.pragma_update(None, "secure_delete", true)?;
+    durably(db, |db| {
+        for (id, url) in pairs::<Vec<u8>, String>(db, "SELECT id, url FROM endpoints")? {
+            let url = seal_for_ever(sealer, url.as_bytes())?;
+            db.execute("UPDATE endpoints SET url = ?2 WHERE id = ?1", params![id, url])?;
+        }
+        // No two secrets are the same.
+        for (secret, _) in pairs::<String, i64>(db, "SELECT secret, made FROM secrets")? {
+            let sealed = seal_for_ever(sealer, secret.as_bytes())?;
+            db.execute(
+                "UPDATE secrets SET secret = ?2 WHERE secret = ?1",
+                params![secret, sealed],
+            )?;
+        }
+        let mut events = db.prepare("SELECT endpoint, position, url, body FROM events")?;
+        let mut rows = events.query([])?;
+        while let Some(row) = rows.next()? {
+            let (endpoint, position): (Vec<u8>, i64) = (row.get(0)?, row.get(1)?);
+            let body = seal_event(sealer, &row.get::<_, String>(2)?, &row.get::<_, Vec<u8>>(3)?)?;
+            let sql = "UPDATE events SET url = '', body = ?3 WHERE endpoint = ?1 AND position = ?2";
+            db.execute(sql, params![endpoint, position, body])?;
+        }
+        db.pragma_update(None, "user_version", VERSION)
+    })?;
+    db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+}
+
+fn pairs<A: FromSql, B: FromSql>(db: &Connection, sql: &str) -> rusqlite::Result<Vec<(A, B)>> {
+    let mut statement = db.prepare(sql)?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+fn unsealable(error: KeyError) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(Box::new(error))
+}
+
+fn seal_for_ever(sealer: &Sealer, octets: &[u8]) -> rusqlite::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    sealer.seal_for_ever(octets, &mut out).map_err(unsealable)?;
+    Ok(out)
+}
+
+/// The URL and the body of an event in one box.
+fn seal_event(sealer: &Sealer, url: &str, body: &[u8]) -> rusqlite::Result<Vec<u8>> {
+    let length = u32::try_from(url.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let mut out = Vec::new();
+    let octets = [&length, url.as_bytes(), body].concat();
+    sealer.seal(&octets, &mut out).map_err(unsealable)?;
+    Ok(out)
+}
+
+/// The URL and the body of an event; both empty when its key was erased.
+fn open_event(
+    row: &Row<'_>,
+    column: usize,
+    sealer: &Sealer,
+) -> rusqlite::Result<(Box<str>, Box<[u8]>)> {
+    let Some(octets) = open(row, column, sealer)? else { return Ok(Default::default()) };
+    let broken = || rusqlite::Error::InvalidColumnType(column, "body".into(), Type::Blob);
+    let (length, rest) = octets.split_first_chunk().ok_or_else(broken)?;
+    let length = u32::from_le_bytes(*length) as usize;
+    let (url, body) = rest.split_at_checked(length).ok_or_else(broken)?;
+    let url = str::from_utf8(url).map_err(|_| broken())?;
+    Ok((url.into(), body.into()))
+}
+
+/// What is in a box; nothing when its key was erased.
+fn open(row: &Row<'_>, column: usize, sealer: &Sealer) -> rusqlite::Result<Option<Vec<u8>>> {
+    let sealed = row.get_ref(column)?.as_blob()?;
+    sealer.open(sealed).map_err(|error| unreadable(column, Box::new(error)))
+}
+
+fn open_text(row: &Row<'_>, column: usize, sealer: &Sealer) -> rusqlite::Result<String> {
+    let octets = open(row, column, sealer)?.unwrap_or_default();
+    String::from_utf8(octets).map_err(|error| unreadable(column, Box::new(error.utf8_error())))
+}
+
+fn unreadable(column: usize, error: Box<dyn std::error::Error + Send + Sync>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Blob, error)
 }
 
 /// Does `work` in one transaction that is on disk when this returns.
@@ -504,7 +607,7 @@ fn durably<T>(
     done
 }
 
-fn save(db: &Connection, endpoint: &Stored) -> rusqlite::Result<()> {
+fn save(db: &Connection, endpoint: &Stored, sealer: &Sealer) -> rusqlite::Result<()> {
     let kinds: Vec<_> = endpoint.kinds.iter().map(|kind| kind.as_str()).collect();
     db.execute(
         "INSERT INTO endpoints VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
@@ -515,7 +618,7 @@ fn save(db: &Connection, endpoint: &Stored) -> rusqlite::Result<()> {
             octets(endpoint.id),
             endpoint.owner,
             endpoint.origin as u8,
-            endpoint.url,
+            seal_for_ever(sealer, endpoint.url.as_bytes())?,
             kinds.join(" "),
             endpoint.description,
             endpoint.enabled,
@@ -527,13 +630,14 @@ fn save(db: &Connection, endpoint: &Stored) -> rusqlite::Result<()> {
     db.execute("DELETE FROM secrets WHERE endpoint = ?1", [octets(endpoint.id)])?;
     for (index, (secret, until)) in (0_i64..).zip(&endpoint.secrets) {
         let until = until.map(|until| signed(until.as_micros()));
-        let row = params![octets(endpoint.id), index, secret.reveal(), until];
+        let secret = seal_for_ever(sealer, secret.reveal().as_bytes())?;
+        let row = params![octets(endpoint.id), index, secret, until];
         db.execute("INSERT INTO secrets VALUES (?1, ?2, ?3, ?4)", row)?;
     }
     Ok(())
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
+fn stored(row: &Row<'_>, sealer: &Sealer) -> rusqlite::Result<Stored> {
     let kinds: String = row.get(4)?;
     Ok(Stored {
         id: WebhookId(u128::from_be_bytes(row.get(0)?)),
@@ -543,7 +647,7 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
             2 => Origin::Callback,
             _ => Origin::Client,
         },
-        url: row.get(3)?,
+        url: open_text(row, 3, sealer)?,
         kinds: kinds.split(' ').filter_map(Kind::of).collect(),
         description: row.get(5)?,
         enabled: row.get(6)?,
@@ -554,26 +658,28 @@ fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
     })
 }
 
-fn secrets(db: &Connection, id: WebhookId) -> rusqlite::Result<Vec<(Secret, Option<Time>)>> {
+fn secrets(
+    db: &Connection,
+    id: WebhookId,
+    sealer: &Sealer,
+) -> rusqlite::Result<Vec<(Secret, Option<Time>)>> {
     let mut statement =
         db.prepare_cached("SELECT secret, until FROM secrets WHERE endpoint = ?1 ORDER BY made")?;
     let rows = statement.query_map([octets(id)], |row| {
-        let text: String = row.get(0)?;
-        let secret = text.parse().map_err(|error| {
-            let kind = rusqlite::types::Type::Text;
-            rusqlite::Error::FromSqlConversionFailure(0, kind, Box::new(error))
-        })?;
+        let text = open_text(row, 0, sealer)?;
+        let secret = text.parse().map_err(|error| unreadable(0, Box::new(error)))?;
         Ok((secret, row.get::<_, Option<i64>>(1)?.map(time)))
     })?;
     rows.collect()
 }
 
-fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
+fn event(row: &Row<'_>, sealer: &Sealer) -> rusqlite::Result<StoredEvent> {
     let kind: String = row.get(6)?;
     let unknown = || {
-        let column = rusqlite::types::Type::Text;
+        let column = Type::Text;
         rusqlite::Error::InvalidColumnType(6, kind.clone(), column)
     };
+    let (url, body) = open_event(row, 8, sealer)?;
     Ok(StoredEvent {
         position: Position(unsigned(row.get(0)?)),
         parked: Parked {
@@ -585,15 +691,15 @@ fn event(row: &Row<'_>) -> rusqlite::Result<StoredEvent> {
         dead: row.get::<_, Option<i64>>(5)?.map(time),
         kind: Kind::of(&kind).ok_or_else(unknown)?,
         event: EventId::from_u128(u128::from_be_bytes(row.get(7)?)),
-        url: row.get(8)?,
-        body: row.get::<_, Vec<u8>>(9)?.into(),
+        url,
+        body,
     })
 }
 
 fn stored_try(row: &Row<'_>) -> rusqlite::Result<StoredTry> {
     let kind: String = row.get(3)?;
     let unknown = || {
-        let column = rusqlite::types::Type::Text;
+        let column = Type::Text;
         rusqlite::Error::InvalidColumnType(3, kind.clone(), column)
     };
     Ok(StoredTry {
@@ -643,7 +749,12 @@ fn write_tries(db: &Connection, id: WebhookId, tries: &[StoredTry]) -> rusqlite:
     Ok(())
 }
 
-fn write_edit(db: &Connection, id: WebhookId, edit: &Edit) -> rusqlite::Result<()> {
+fn write_edit(
+    db: &Connection,
+    id: WebhookId,
+    edit: &Edit,
+    sealer: &Sealer,
+) -> rusqlite::Result<()> {
     let due = |due: Option<Time>| due.map(|due| signed(due.as_micros()));
     match edit {
         Edit::Keep(kept) => db
@@ -658,11 +769,11 @@ fn write_edit(db: &Connection, id: WebhookId, edit: &Edit) -> rusqlite::Result<(
                 kept.event.as_u128().to_be_bytes(),
                 kept.kind.as_str(),
                 &*kept.parked.host,
-                kept.url,
+                "",
                 kept.parked.failures,
                 due(kept.parked.due),
                 due(kept.dead),
-                kept.body,
+                seal_event(sealer, &kept.url, &kept.body)?,
             ]),
         Edit::Change { position, failures, due: at } => db
             .prepare_cached(

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use hikyaku::archive::Archive;
 use hikyaku::archive::Config;
+use hikyaku::archive::ERASED;
 use hikyaku::archive::Event;
 use hikyaku::archive::EventKind;
 use hikyaku::archive::Feed;
@@ -17,8 +18,10 @@ use hikyaku::archive::Search;
 use hikyaku::archive::SegmentState;
 use hikyaku::archive::Step;
 use hikyaku::archive::StoreError;
+use hikyaku::archive::Subject;
 use hikyaku::archive::Tailer;
 use hikyaku::message::Answer;
+use hikyaku::message::Carried;
 use hikyaku::message::Class;
 use hikyaku::message::Content;
 use hikyaku::message::Decision;
@@ -39,6 +42,7 @@ use hikyaku::message::Submission;
 use hikyaku::message::UnansweredCause;
 use hikyaku::message::Waited;
 use hikyaku::pdu::CommandStatus;
+use hikyaku::seal::Day;
 use hikyaku::time::Time;
 
 /// An hour before midnight of 2026-11-22 in UTC.
@@ -421,12 +425,12 @@ async fn a_crash_after_any_record_changes_nothing_in_the_end() {
             let dir = tempfile::tempdir().unwrap();
             let config = config(dir.path());
             let until = log.records[crash].position;
-            let (mut tailer, _) = hikyaku::archive::open(&config, Position(0)).unwrap();
+            let (mut tailer, _) = hikyaku::archive::open(&config, Position(0), &keys()).unwrap();
             apply(&mut tailer, &log, log.records[crash / 2].position);
             tailer.flush(log.records[crash / 2].at).unwrap();
             apply(&mut tailer, &log, until);
             drop(tailer);
-            let (mut tailer, archive) = hikyaku::archive::open(&config, until).unwrap();
+            let (mut tailer, archive) = hikyaku::archive::open(&config, until, &keys()).unwrap();
             apply(&mut tailer, &log, log.end());
             check_messages(&archive, &truth, &format!("seed {seed}, crash {crash}, in memory"))
                 .await;
@@ -447,7 +451,7 @@ async fn crashes_between_many_flushes_change_nothing_in_the_end() {
         let config = Config { pending_messages: 8, recent_events: 6, ..config(dir.path()) };
         let mut durable = Position(0);
         loop {
-            let (mut tailer, archive) = hikyaku::archive::open(&config, durable).unwrap();
+            let (mut tailer, archive) = hikyaku::archive::open(&config, durable, &keys()).unwrap();
             let crash = draw.below(3) > 0 && durable < log.end();
             for placed in &log.records {
                 if placed.position < tailer.applied() {
@@ -471,7 +475,7 @@ async fn crashes_between_many_flushes_change_nothing_in_the_end() {
                 break;
             }
         }
-        let (_tailer, archive) = hikyaku::archive::open(&config, log.end()).unwrap();
+        let (_tailer, archive) = hikyaku::archive::open(&config, log.end(), &keys()).unwrap();
         check(&archive, &truth, &format!("seed {seed}, reopened")).await;
     }
 }
@@ -514,7 +518,7 @@ async fn a_crash_between_the_files_of_one_flush_changes_nothing_in_the_end() {
     {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
-        let (mut tailer, _) = hikyaku::archive::open(&config, Position(0)).unwrap();
+        let (mut tailer, _) = hikyaku::archive::open(&config, Position(0), &keys()).unwrap();
         apply(&mut tailer, &log, log.records[before + 15].position);
         tailer.flush(log.records[before].at).unwrap();
         let copy = copy_of(dir.path());
@@ -524,7 +528,7 @@ async fn a_crash_between_the_files_of_one_flush_changes_nothing_in_the_end() {
         tailer.flush(log.records[before + 30].at).unwrap();
         drop(tailer);
         put_back(dir.path(), &copy, lost);
-        let (mut tailer, archive) = hikyaku::archive::open(&config, until).unwrap();
+        let (mut tailer, archive) = hikyaku::archive::open(&config, until, &keys()).unwrap();
         apply(&mut tailer, &log, log.end());
         tailer.flush_all(log.records[0].at).unwrap();
         check(&archive, &truth, &format!("crash after {nth} files")).await;
@@ -535,7 +539,7 @@ async fn a_crash_between_the_files_of_one_flush_changes_nothing_in_the_end() {
 async fn a_message_that_ends_soon_is_written_once_and_a_live_one_after_a_while() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
-    let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0)).unwrap();
+    let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0), &keys()).unwrap();
     let mut ids = IdSource::new(1);
     let (quick, slow) = (ids.next(START), ids.next(START));
     let mut log = Log::default();
@@ -545,9 +549,9 @@ async fn a_message_that_ends_soon_is_written_once_and_a_live_one_after_a_while()
     let rows = || {
         let db = rusqlite::Connection::open(dir.path().join("2026-11-22.db")).unwrap();
         let count = |sql| db.query_row(sql, [], |row| row.get::<_, u32>(0)).unwrap();
-        (count("SELECT count(*) FROM messages"), count("SELECT count(*) FROM events"))
+        (count("SELECT count(*) FROM packs"), count("SELECT count(*) FROM events"))
     };
-    // Events lie in packs, one for each flush that had some.
+    // Messages and events lie in packs, one for each flush that had some.
     tailer.flush(START + Duration::from_secs(1)).unwrap();
     assert_eq!(rows(), (0, 1), "neither has ended, both events are written");
     assert_eq!(*archive.passed().borrow(), slow_at, "nothing of them may be trimmed");
@@ -568,7 +572,8 @@ async fn every_property_finds_its_messages_in_memory_and_on_disk() {
     let log = lives(21, 60);
     let truth = truth(&log);
     let dir = tempfile::tempdir().unwrap();
-    let (mut tailer, archive) = hikyaku::archive::open(&config(dir.path()), Position(0)).unwrap();
+    let (mut tailer, archive) =
+        hikyaku::archive::open(&config(dir.path()), Position(0), &keys()).unwrap();
     for on_disk in [false, true] {
         apply(&mut tailer, &log, log.end());
         if on_disk {
@@ -632,7 +637,7 @@ async fn the_feed_of_a_key_has_no_gap_where_memory_and_days_meet() {
     let truth = truth(&log);
     let dir = tempfile::tempdir().unwrap();
     let config = Config { recent_events: 5, ..config(dir.path()) };
-    let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0)).unwrap();
+    let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0), &keys()).unwrap();
     let mut cursor = Position(0);
     let mut followed: Vec<Event> = Vec::new();
     for (index, placed) in log.records.iter().enumerate() {
@@ -671,7 +676,7 @@ async fn an_unfinished_flush_hides_no_event_after_a_restart() {
     let truth = truth(&log);
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
-    let (mut tailer, archive) = hikyaku::archive::open(&config, log.end()).unwrap();
+    let (mut tailer, archive) = hikyaku::archive::open(&config, log.end(), &keys()).unwrap();
     apply(&mut tailer, &log, log.end());
     let early = archive.events(Feed::All, Position(0), 200, None).await.unwrap();
     assert_eq!((early.events.len(), early.next), (0, Position(0)), "read again, not yet written");
@@ -683,7 +688,7 @@ async fn an_unfinished_flush_hides_no_event_after_a_restart() {
 async fn days_beyond_the_retention_go_unless_a_message_in_them_is_still_open() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config { keep_days: 3, ..config(dir.path()) };
-    let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0)).unwrap();
+    let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0), &keys()).unwrap();
     let mut ids = IdSource::new(4);
     let mut log = Log::default();
     let day = Duration::from_secs(86_400);
@@ -718,7 +723,7 @@ async fn hashed_numbers_are_found_but_nowhere_on_disk() {
     for numbers in [Numbers::Hashed, Numbers::Masked] {
         let dir = tempfile::tempdir().unwrap();
         let config = Config { numbers, ..config(dir.path()) };
-        let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0)).unwrap();
+        let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0), &keys()).unwrap();
         let mut ids = IdSource::new(6);
         let id = ids.next(START);
         let mut log = Log::default();
@@ -749,7 +754,7 @@ async fn texts_are_kept_only_when_the_config_says_so() {
     for store_text in [false, true] {
         let dir = tempfile::tempdir().unwrap();
         let config = Config { store_text, ..config(dir.path()) };
-        let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0)).unwrap();
+        let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0), &keys()).unwrap();
         let id = IdSource::new(6).next(START);
         let mut log = Log::default();
         log.push(START, Record::Accepted(Box::new(submission(id, START, "shop", 1))));
@@ -764,7 +769,8 @@ async fn texts_are_kept_only_when_the_config_says_so() {
 #[tokio::test]
 async fn a_very_long_timeline_keeps_its_ends() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut tailer, archive) = hikyaku::archive::open(&config(dir.path()), Position(0)).unwrap();
+    let (mut tailer, archive) =
+        hikyaku::archive::open(&config(dir.path()), Position(0), &keys()).unwrap();
     let id = IdSource::new(6).next(START);
     let mut log = Log::default();
     log.push(START, Record::Accepted(Box::new(submission(id, START, "shop", 1))));
@@ -787,7 +793,7 @@ async fn a_very_long_timeline_keeps_its_ends() {
 async fn who_waits_for_a_message_hears_of_its_change_and_too_many_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     let config = Config { waiters: 2, ..config(dir.path()) };
-    let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0)).unwrap();
+    let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0), &keys()).unwrap();
     let mut ids = IdSource::new(6);
     let id = ids.next(START);
     let mut change = archive.watch(id).unwrap();
@@ -809,11 +815,11 @@ async fn a_journal_that_ends_before_the_archive_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path());
     let log = lives(3, 3);
-    let (mut tailer, _) = hikyaku::archive::open(&config, Position(0)).unwrap();
+    let (mut tailer, _) = hikyaku::archive::open(&config, Position(0), &keys()).unwrap();
     apply(&mut tailer, &log, log.end());
     tailer.flush_all(START).unwrap();
     drop(tailer);
-    let error = hikyaku::archive::open(&config, Position(7)).unwrap_err();
+    let error = hikyaku::archive::open(&config, Position(7), &keys()).unwrap_err();
     let wanted = matches!(error, StoreError::Ahead { journal: 7, .. });
     assert!(wanted, "{error}");
 }
@@ -825,9 +831,9 @@ async fn a_file_of_a_newer_release_is_refused_by_name() {
     let db = rusqlite::Connection::open(dir.path().join("2026-11-22.db")).unwrap();
     db.execute_batch("CREATE TABLE t (x); PRAGMA user_version = 9").unwrap();
     drop(db);
-    let error = hikyaku::archive::open(&config, Position(0)).unwrap_err();
+    let error = hikyaku::archive::open(&config, Position(0), &keys()).unwrap_err();
     assert!(
-        error.to_string().ends_with("2026-11-22.db: layout 9, this release knows 1"),
+        error.to_string().ends_with("2026-11-22.db: layout 9, this release knows 2"),
         "{error}"
     );
 }
@@ -841,7 +847,7 @@ async fn what_a_handset_sends_belongs_to_the_key_that_owns_our_number() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         let config = Config { inbound_owners: owners, ..config(dir.path()) };
-        let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0)).unwrap();
+        let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0), &keys()).unwrap();
         let mut log = Log::default();
         let id = IdSource::new(6).next(START);
         log.push(START, Record::Inbound(Box::new(inbound(id, START, None))));
@@ -860,7 +866,8 @@ async fn what_a_handset_sends_belongs_to_the_key_that_owns_our_number() {
 #[tokio::test]
 async fn an_event_shows_what_webhooks_promise() {
     let dir = tempfile::tempdir().unwrap();
-    let (mut tailer, archive) = hikyaku::archive::open(&config(dir.path()), Position(0)).unwrap();
+    let (mut tailer, archive) =
+        hikyaku::archive::open(&config(dir.path()), Position(0), &keys()).unwrap();
     let id = IdSource::new(6).next(START);
     let mut log = Log::default();
     let at = START + Duration::from_millis(1_250);
@@ -909,7 +916,7 @@ async fn the_loop_follows_a_journal_and_writes_all_when_it_ends() {
     let lives = lives(44, 30);
     let mut log = Log::default();
     let config = config(&dir.path().join("archive"));
-    let (tailer, archive) = hikyaku::archive::open(&config, journal.end).unwrap();
+    let (tailer, archive) = hikyaku::archive::open(&config, journal.end, &keys()).unwrap();
     let (durable, watched) = tokio::sync::watch::channel(journal.end);
     let stop = tokio_util::sync::CancellationToken::new();
     let follower = hikyaku::archive::Follower {
@@ -937,7 +944,7 @@ async fn the_loop_follows_a_journal_and_writes_all_when_it_ends() {
     tokio::task::spawn_blocking(|| thread.join().unwrap()).await.unwrap();
     assert_eq!(*archive.passed().borrow(), log.end());
     drop(archive);
-    let (_tailer, archive) = hikyaku::archive::open(&config, log.end()).unwrap();
+    let (_tailer, archive) = hikyaku::archive::open(&config, log.end(), &keys()).unwrap();
     check(&archive, &truth, "reopened").await;
     let unmatched = archive.unmatched(Position(0), 200).await.unwrap();
     let orphans = log.records.iter().filter(|p| matches!(p.record, Record::Orphan { .. })).count();
@@ -954,14 +961,14 @@ async fn a_flush_that_fails_at_one_file_changes_nothing_in_the_end() {
     for (broken, crash) in [("22", false), ("22", true), ("23", false), ("23", true)] {
         let dir = tempfile::tempdir().unwrap();
         let config = config(dir.path());
-        let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0)).unwrap();
+        let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0), &keys()).unwrap();
         apply(&mut tailer, &log, log.records[before + 15].position);
         tailer.flush(log.records[before].at).unwrap();
         let path = dir.path().join(format!("2026-11-{broken}.db"));
         let execute = |sql: &str| {
             rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
         };
-        for table in ["messages", "events"] {
+        for table in ["packs", "events"] {
             for what in ["INSERT", "UPDATE"] {
                 execute(&format!(
                     "CREATE TRIGGER {table}_{what} BEFORE {what} ON {table} \
@@ -974,15 +981,201 @@ async fn a_flush_that_fails_at_one_file_changes_nothing_in_the_end() {
         let passed = *archive.passed().borrow();
         assert!(tailer.flush_all(log.records[0].at).is_err(), "{broken} {crash}");
         assert_eq!(*archive.passed().borrow(), passed);
-        for trigger in ["messages_INSERT", "messages_UPDATE", "events_INSERT", "events_UPDATE"] {
+        for trigger in ["packs_INSERT", "packs_UPDATE", "events_INSERT", "events_UPDATE"] {
             execute(&format!("DROP TRIGGER {trigger}"));
         }
         if crash {
-            (tailer, _) = hikyaku::archive::open(&config, until).unwrap();
+            (tailer, _) = hikyaku::archive::open(&config, until, &keys()).unwrap();
         }
         apply(&mut tailer, &log, log.end());
         tailer.flush_all(log.records[0].at).unwrap();
-        let (_, archive) = hikyaku::archive::open(&config, log.end()).unwrap();
+        let (_, archive) = hikyaku::archive::open(&config, log.end(), &keys()).unwrap();
         check(&archive, &truth, &format!("broken {broken}, crash {crash}")).await;
     }
+}
+
+/// All octets of the archive's files.
+fn octets_of(dir: &Path) -> Vec<u8> {
+    copy_of(dir).into_values().flatten().collect()
+}
+
+#[tokio::test]
+async fn numbers_and_texts_lie_sealed_and_are_gone_with_their_key() {
+    let log = lives(21, 60);
+    let mut truth = truth(&log);
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { store_text: true, ..config(dir.path()) };
+    let keys = keys();
+    let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0), &keys).unwrap();
+    apply(&mut tailer, &log, log.end());
+    tailer.flush_all(START).unwrap();
+    drop(tailer);
+    let disk = octets_of(dir.path());
+    let there = |words: &[u8]| disk.windows(words.len()).any(|found| found == words);
+    let probe = truth.messages.values().next().unwrap().clone();
+    assert!(there(b"order-1") && there(b"alpha"), "what is not sealed");
+    for secret in [&*probe.to, "819012345678", "819087654321", "0005123456", "こんにちは", "stat:"]
+    {
+        assert!(!there(secret.as_bytes()), "{secret} lies open");
+    }
+    let by_number = Search { to: Some(probe.to.to_string()), ..Search::default() };
+    assert_eq!(all_messages(&archive, by_number.clone(), None).await.len(), 1);
+    let text = archive.message(probe.id, None).await.unwrap().unwrap().text;
+    assert_eq!(text.as_deref(), Some("こんにちは"));
+
+    let today = keys.today();
+    keys.set_today(Day(today.0 + 31));
+    keys.erase_below(keys.due()).unwrap();
+    let (_tailer, archive) = hikyaku::archive::open(&config, log.end(), &keys).unwrap();
+    for message in truth.messages.values_mut() {
+        let mut origin = hikyaku::archive::Origin::clone(&message.origin);
+        (origin.to, origin.from) = (ERASED.into(), None);
+        message.origin = origin.into();
+        for entry in &mut message.timeline {
+            if let Step::Receipt { receipt, .. } = &mut entry.step {
+                (receipt.source, receipt.raw) = (ERASED.into(), "".into());
+            }
+        }
+    }
+    for event in &mut truth.events {
+        match &mut event.subject {
+            Subject::Message(snapshot) => {
+                snapshot.origin = truth.messages[&snapshot.id].origin.clone();
+            }
+            Subject::Inbound(inbound) => {
+                (inbound.from, inbound.to, inbound.text) = (ERASED.into(), ERASED.into(), None);
+            }
+        }
+    }
+    check(&archive, &truth, "erased").await;
+    assert_eq!(all_messages(&archive, by_number, None).await, []);
+    let by_reference =
+        Search { client_ref: probe.client_ref.as_deref().map(Into::into), ..Search::default() };
+    assert_eq!(all_messages(&archive, by_reference, None).await.len(), 1);
+    let unmatched = archive.unmatched(Position(0), 9).await.unwrap();
+    assert!(!unmatched.is_empty());
+    assert!(unmatched.iter().all(|receipt| &*receipt.receipt.source == ERASED));
+    let shown = archive.events(Feed::All, Position(0), 1, None).await.unwrap();
+    assert_eq!(shown.events[0].to_json()["data"]["to"], ERASED);
+}
+
+#[tokio::test]
+async fn a_message_that_outlives_its_key_is_written_again_under_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let keys = keys();
+    let today = keys.today();
+    let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0), &keys).unwrap();
+    let mut ids = IdSource::new(4);
+    let (renewed, other) = (ids.next(START), ids.next(START));
+    let mut log = Log::default();
+    for id in [renewed, other] {
+        log.push(START, Record::Accepted(Box::new(submission(id, START, "shop", 7))));
+    }
+    apply(&mut tailer, &log, log.end());
+    tailer.flush_all(START).unwrap();
+    keys.set_today(Day(today.0 + 20));
+    let carried = Carried {
+        submission: submission(renewed, START, "shop", 7),
+        state: State::Queued,
+        due: START,
+        attempt: 0,
+        tries: 0,
+        throttles: 0,
+        unknowns: 0,
+        carrier: "".into(),
+        past_carriers: Vec::new(),
+        sent_at: None,
+        submitted_at: None,
+        segments: Vec::new(),
+    };
+    log.push(START, Record::Carried(Box::new(carried)));
+    apply(&mut tailer, &log, log.end());
+    tailer.flush_all(START).unwrap();
+    assert_eq!(*archive.passed().borrow(), log.end());
+    drop(tailer);
+    keys.set_today(Day(today.0 + 35));
+    keys.erase_below(keys.due()).unwrap();
+    let (_tailer, archive) = hikyaku::archive::open(&config, log.end(), &keys).unwrap();
+    let to = |message: Option<Message>| message.unwrap().to.clone();
+    assert_eq!(&*to(archive.message(renewed, None).await.unwrap()), "819000000007");
+    assert_eq!(&*to(archive.message(other, None).await.unwrap()), ERASED);
+}
+
+/// The day files of the first layout, with what `truth` holds, without terms.
+fn first_layout(dir: &Path, truth: &Truth) {
+    let blob = |value: Vec<u8>| [vec![1], value].concat();
+    let day = |at: Time| at.as_secs() / 86_400;
+    let file = |number: u64| {
+        let name = Day(u32::try_from(number).unwrap()).to_string();
+        let db = rusqlite::Connection::open(dir.join(format!("{name}.db"))).unwrap();
+        db.execute_batch(
+            "CREATE TABLE IF NOT EXISTS messages (position INTEGER PRIMARY KEY, \
+             id BLOB NOT NULL UNIQUE, created INTEGER NOT NULL, key TEXT NOT NULL, \
+             state TEXT NOT NULL, carrier TEXT NOT NULL, open_until INTEGER, body BLOB NOT NULL); \
+             CREATE TABLE IF NOT EXISTS events (key TEXT NOT NULL, inbound INTEGER NOT NULL, \
+             first INTEGER NOT NULL, last INTEGER NOT NULL, bodies BLOB NOT NULL); \
+             CREATE UNIQUE INDEX IF NOT EXISTS events_place ON events (key, inbound, last); \
+             CREATE TABLE IF NOT EXISTS unmatched (position INTEGER PRIMARY KEY, body BLOB); \
+             CREATE TABLE IF NOT EXISTS runs (bucket INTEGER NOT NULL, level INTEGER NOT NULL, \
+             run INTEGER NOT NULL, PRIMARY KEY (bucket, level, run)) WITHOUT ROWID; \
+             CREATE TABLE IF NOT EXISTS chunks (bucket INTEGER NOT NULL, level INTEGER NOT NULL, \
+             run INTEGER NOT NULL, last INTEGER NOT NULL, number INTEGER NOT NULL, body BLOB); \
+             CREATE UNIQUE INDEX IF NOT EXISTS chunks_place \
+             ON chunks (bucket, level, run, last, number); \
+             INSERT OR IGNORE INTO runs VALUES (0, 0, 0); PRAGMA user_version = 1",
+        )
+        .unwrap();
+        db
+    };
+    for message in truth.messages.values() {
+        let body = blob(postcard::to_stdvec(message).unwrap());
+        let position = i64::try_from(message.position.0).unwrap();
+        let id = message.id.as_u128().to_be_bytes();
+        let row = rusqlite::params![
+            position,
+            id,
+            0,
+            &*message.key,
+            message.state.as_str(),
+            "",
+            None::<i64>,
+            body
+        ];
+        let sql = "INSERT INTO messages VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+        file(day(message.created_at)).execute(sql, row).unwrap();
+    }
+    for event in &truth.events {
+        let body = blob(postcard::to_stdvec(event).unwrap());
+        let pack = [&u32::try_from(body.len()).unwrap().to_be_bytes(), body.as_slice()].concat();
+        let position = i64::try_from(event.position.0).unwrap();
+        let inbound = event.kind == EventKind::InboundReceived;
+        let row = rusqlite::params![&*event.key, inbound, position, position, pack];
+        let at = day(event.at).max(day(event.message_id().created_at()));
+        file(at).execute("INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5)", row).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn files_of_the_first_layout_are_read_and_go_on_in_this_one() {
+    let log = lives(7, 40);
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let half = log.records.len() / 2;
+    let until = log.records[half].position;
+    let early = truth(&Log { records: log.records[..half].to_vec() });
+    first_layout(dir.path(), &early);
+    let (mut tailer, archive) = hikyaku::archive::open(&config, until, &keys()).unwrap();
+    apply(&mut tailer, &log, until);
+    tailer.flush_all(START).unwrap();
+    check(&archive, &early, "as it was").await;
+    apply(&mut tailer, &log, log.end());
+    tailer.flush_all(START).unwrap();
+    check(&archive, &truth(&log), "gone on").await;
+    drop(tailer);
+    let (_tailer, archive) = hikyaku::archive::open(&config, log.end(), &keys()).unwrap();
+    check(&archive, &truth(&log), "reopened").await;
+    let db = rusqlite::Connection::open(dir.path().join("2026-11-22.db")).unwrap();
+    let left: u32 = db.query_row("SELECT count(*) FROM messages", [], |row| row.get(0)).unwrap();
+    assert!((left as usize) < early.messages.len(), "what was written again is a row no more");
 }

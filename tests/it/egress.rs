@@ -39,7 +39,8 @@ fn home() -> IpAddr {
 /// Webhooks that may call this address only, by names that all lead to `found`.
 fn webhooks(dir: &Path, ca_file: Option<&Path>, found: Vec<IpAddr>) -> Notify {
     let archive_config = crate::archive::config(&dir.join("archive"));
-    let (_, archive) = hikyaku::archive::open(&archive_config, Position(0)).unwrap();
+    let (_, archive) =
+        hikyaku::archive::open(&archive_config, Position(0), &crate::archive::keys()).unwrap();
     let config = Config {
         file: dir.join("webhooks.db"),
         networks: vec!["127.0.0.1".parse().unwrap()],
@@ -47,7 +48,15 @@ fn webhooks(dir: &Path, ca_file: Option<&Path>, found: Vec<IpAddr>) -> Notify {
         endpoints_per_client: 1_000,
         ..Config::default()
     };
-    notify::open_with(&config, archive, Clock::start(), Arc::new(Always(found))).unwrap().0
+    notify::open_with(
+        &config,
+        archive,
+        Clock::start(),
+        &crate::archive::keys(),
+        Arc::new(Always(found)),
+    )
+    .unwrap()
+    .0
 }
 
 /// What comes of a call of `url`.

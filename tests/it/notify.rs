@@ -195,9 +195,11 @@ impl House {
     /// Opens what may be there already; the journal ends at `end`.
     fn open_at(dir: &Path, config: &Config, end: Position) -> Self {
         let archive_config = crate::archive::config(&dir.join("archive"));
-        let (tailer, archive) = hikyaku::archive::open(&archive_config, end).unwrap();
+        let (tailer, archive) =
+            hikyaku::archive::open(&archive_config, end, &crate::archive::keys()).unwrap();
         let clock = Clock::start();
-        let (notify, runner) = notify::open(config, archive.clone(), clock).unwrap();
+        let (notify, runner) =
+            notify::open(config, archive.clone(), clock, &crate::archive::keys()).unwrap();
         let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
         let (run_tracker, run_stop) = (tracker.clone(), stop.clone());
         tracker.spawn(async move { runner.run(&run_tracker, run_stop).await });
@@ -625,4 +627,43 @@ async fn a_test_event_is_sent_once_and_its_end_told() {
     assert_eq!(heard[0].json()["type"], "webhook.test");
     house.close().await;
     assert_eq!(stub.heard().len(), 1);
+}
+
+/// All octets of the webhooks' file and of what SQLite keeps beside it.
+fn octets_of(dir: &Path) -> Vec<u8> {
+    let files = ["webhooks.db", "webhooks.db-wal"];
+    files.iter().flat_map(|name| std::fs::read(dir.join(name)).unwrap_or_default()).collect()
+}
+
+/// The secrets of this file, in any form in which they could lie open.
+fn lies_open(disk: &[u8], words: &str) -> bool {
+    disk.windows(words.len()).any(|found| found == words.as_bytes())
+}
+
+#[tokio::test]
+async fn secrets_urls_and_parked_events_lie_sealed() {
+    let dir = tempfile::tempdir().unwrap();
+    let stub = Stub::start().await;
+    let config = Config { retries: vec![Span::secs(3_600); 3], ..config(dir.path()) };
+    let mut house = House::open(dir.path(), &config);
+    stub.answer("/a-hidden-path", &[500]);
+    let (endpoint, secret) = house.endpoint(stub.url("/a-hidden-path")).await;
+    house.accept(7, None);
+    house.publish();
+    stub.hears(1).await;
+    house.close().await;
+    let disk = octets_of(dir.path());
+    assert!(lies_open(&disk, "shop"), "what is not sealed");
+    for hidden in [&*secret.reveal(), "a-hidden-path", "819000000007", "order-7"] {
+        assert!(!lies_open(&disk, hidden), "{hidden} lies open");
+    }
+    let db = rusqlite::Connection::open(dir.path().join("webhooks.db")).unwrap();
+    let parked = db.query_row("SELECT count(*) FROM events", [], |row| row.get::<_, u32>(0));
+    assert_eq!(parked.unwrap(), 1);
+    let house = House::open_at(dir.path(), &config, house.log.end());
+    let again = house.notify.rotate("shop", endpoint.id).await.unwrap();
+    assert_ne!(again.reveal(), secret.reveal());
+    let listed = house.notify.list("shop").await.unwrap();
+    assert!(listed[0].url.ends_with("/a-hidden-path"), "{:?}", listed[0]);
+    house.close().await;
 }
