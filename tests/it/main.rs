@@ -28,6 +28,7 @@ mod route;
 mod route_compose;
 mod schema;
 mod seal;
+mod secrecy;
 mod secrets;
 mod session;
 mod sim;
