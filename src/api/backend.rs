@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::api::admin;
 use crate::api::problem::Code;
 
 /// Health and counters.
@@ -17,6 +18,12 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// Counts an accepted message.
     fn accepted(&self, encoding: &str, segments: u8);
+
+    /// The carriers as they stand.
+    fn carriers(&self) -> Vec<admin::Carrier>;
+
+    /// Takes the configuration again.
+    fn reload(&self) -> admin::Reloading;
 
     /// Counts a request that was answered from an earlier one.
     fn replayed(&self);

@@ -141,13 +141,51 @@ pub const ENDPOINTS: &[Endpoint] = &[
     open("/docs/{*file}", &[Code::NotFound]),
 ];
 
-impl Endpoint {
-    /// The endpoint that the router matched.
-    pub(crate) fn find(method: &Method, path: &str) -> Option<&'static Self> {
-        let method = if method == Method::HEAD { "GET" } else { method.as_str() };
-        ENDPOINTS.iter().find(|row| row.path == path && row.method == method)
+/// Every endpoint of the listener for operators.
+pub const ADMIN_ENDPOINTS: &[Endpoint] = &[
+    row("GET", "/admin/v1/carriers", Scope::ConsoleView, &[Code::UnknownField]),
+    row(
+        "POST",
+        "/admin/v1/reload",
+        Scope::ConsoleAct,
+        &[Code::UnknownField, Code::InvalidField, Code::Draining],
+    ),
+    open("/healthz", &[]),
+    open("/readyz", &[Code::QueueFull, Code::Draining]),
+    open("/metrics", &[]),
+    open("/openapi.json", &[]),
+    open("/problems", &[]),
+    open("/docs", &[]),
+    open("/docs/", &[]),
+    open("/docs/{*file}", &[Code::NotFound]),
+];
+
+/// The listener that a request came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Face {
+    /// The submit API.
+    Submit,
+    /// The operators'.
+    Admin,
+}
+
+impl Face {
+    /// Its endpoints.
+    pub(crate) const fn endpoints(self) -> &'static [Endpoint] {
+        match self {
+            Self::Submit => ENDPOINTS,
+            Self::Admin => ADMIN_ENDPOINTS,
+        }
     }
 
+    /// The endpoint that its router matched.
+    pub(crate) fn find(self, method: &Method, path: &str) -> Option<&'static Endpoint> {
+        let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+        self.endpoints().iter().find(|row| row.path == path && row.method == method)
+    }
+}
+
+impl Endpoint {
     /// Every problem that it answers with.
     pub(crate) fn problems(&self) -> impl Iterator<Item = Code> {
         let keyed: &[Code] = match self.scope {

@@ -8,6 +8,7 @@
 //! 3. the handler: reads the request, and reads or asks.
 
 pub mod accept;
+pub mod admin;
 pub mod backend;
 mod bare;
 mod batch;
@@ -62,6 +63,7 @@ pub use self::accept::Dispatcher;
 pub use self::accept::Replies;
 pub use self::accept::Unanswered;
 pub use self::config::Config;
+pub use self::endpoint::ADMIN_ENDPOINTS;
 pub use self::endpoint::ENDPOINTS;
 pub use self::endpoint::Endpoint;
 pub use self::keys::KeyHash;
@@ -76,6 +78,7 @@ use self::backend::Surroundings;
 use self::client::Client;
 use self::client::Clients;
 use self::endpoint::Counts;
+use self::endpoint::Face;
 use self::extract::Bodies;
 use self::extract::Caller;
 use self::problem::Code;
@@ -94,6 +97,8 @@ use crate::time::Time;
 pub struct Parts {
     /// Its table of the config.
     pub config: Config,
+    /// The config's table of the listener for operators.
+    pub admin: admin::Config,
     /// The shell's clock.
     pub clock: Clock,
     /// Makes the ids of messages.
@@ -129,6 +134,9 @@ pub struct Api {
     stop: CancellationToken,
     bodies: Bodies,
     document: Bytes,
+    admin_document: Bytes,
+    /// Whether operators have a listener, which then has the metrics.
+    has_admin: bool,
     docs: Arc<utoipa_swagger_ui::Config<'static>>,
 }
 
@@ -136,6 +144,16 @@ pub struct Api {
 struct Settings {
     messages: config::Messages,
     clients: Clients,
+    operators: Clients,
+}
+
+impl Settings {
+    const fn callers(&self, face: Face) -> &Clients {
+        match face {
+            Face::Submit => &self.clients,
+            Face::Admin => &self.operators,
+        }
+    }
 }
 
 /// Tells the outer layer whom a request was answered for.
@@ -148,11 +166,22 @@ struct Served {
 impl Api {
     /// The API over these parts.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let (_, document) = openapi::documented();
         let clients = Clients::new(&parts.config.clients, parts.clock);
+        let operators = Clients::new(&parts.admin.callers(), parts.clock);
+        let has_admin = parts.admin.listen.is_some();
+        let (_, mut document) = openapi::documented();
+        if has_admin {
+            document = openapi::without(document, METRICS);
+        }
+        let (_, admin_document) = openapi::documented_for_operators();
+        let written = |document| serde_json::to_vec_pretty(document).unwrap_or_default().into();
         let docs = utoipa_swagger_ui::Config::from("/openapi.json").validator_url("none");
         Arc::new(Self {
-            settings: ArcSwap::from_pointee(Settings { messages: parts.config.messages, clients }),
+            settings: ArcSwap::from_pointee(Settings {
+                messages: parts.config.messages,
+                clients,
+                operators,
+            }),
             bodies: Bodies::new(&parts.config.limits),
             limits: parts.config.limits,
             clock: parts.clock,
@@ -164,21 +193,38 @@ impl Api {
             webhooks: parts.webhooks,
             surroundings: parts.surroundings,
             stop: parts.stop,
-            document: serde_json::to_vec_pretty(&document).unwrap_or_default().into(),
+            document: written(&document),
+            admin_document: written(&admin_document),
+            has_admin,
             docs: Arc::new(docs),
         })
     }
 
     /// The routes of the API.
     pub fn router(self: &Arc<Self>) -> Router {
-        let (documented, _) = openapi::documented();
+        self.face(Face::Submit, openapi::documented().0, self.document.clone())
+    }
+
+    /// The routes for operators.
+    pub fn admin_router(self: &Arc<Self>) -> Router {
+        let (documented, _) = openapi::documented_for_operators();
+        self.face(Face::Admin, documented, self.admin_document.clone())
+    }
+
+    fn face(
+        self: &Arc<Self>,
+        face: Face,
+        documented: Router<Arc<Self>>,
+        document: Bytes,
+    ) -> Router {
+        let document = move || std::future::ready(openapi::document(document.clone()));
         documented
-            .route("/openapi.json", get(openapi::document))
+            .route("/openapi.json", get(document))
             .route("/problems", get(openapi::problems))
             .route("/docs", get(openapi::docs_home))
             .route("/docs/", get(openapi::docs_page))
             .route("/docs/{*file}", get(openapi::docs_file))
-            .route_layer(from_fn_with_state(Arc::clone(self), guard))
+            .route_layer(from_fn_with_state((Arc::clone(self), face), guard))
             .fallback(nothing_here)
             .method_not_allowed_fallback(no_such_method)
             .layer(CatchPanicLayer::custom(panicked))
@@ -188,9 +234,12 @@ impl Api {
 
     /// Takes over clients and the rules for messages from a changed config; what clients have used
     /// of limits that did not change stays used. The listener and its limits stay as they are.
-    pub fn reload(&self, config: &Config) {
-        let clients = self.settings.load().clients.renewed(&config.clients, self.clock);
-        self.settings.store(Arc::new(Settings { messages: config.messages.clone(), clients }));
+    pub fn reload(&self, config: &Config, admin: &admin::Config) {
+        let old = self.settings.load();
+        let clients = old.clients.renewed(&config.clients, self.clock);
+        let operators = old.operators.renewed(&admin.callers(), self.clock);
+        let messages = config.messages.clone();
+        self.settings.store(Arc::new(Settings { messages, clients, operators }));
     }
 
     /// Counts what a client handed in today before the process started.
@@ -202,7 +251,7 @@ impl Api {
         self.ids.lock().unwrap_or_else(PoisonError::into_inner).next(now)
     }
 
-    fn authenticate(&self, request: &Request) -> Result<Arc<Client>, Refused> {
+    fn authenticate(&self, face: Face, request: &Request) -> Result<Arc<Client>, Refused> {
         let Some(value) = request.headers().get(header::AUTHORIZATION) else {
             return Err(Problem::unauthenticated("send Authorization: Bearer and an API key"));
         };
@@ -210,7 +259,7 @@ impl Api {
             let (scheme, token) = value.split_once(' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
-        let client = token.and_then(|token| self.settings.load().clients.authenticate(token));
+        let client = token.and_then(|token| self.settings.load().callers(face).authenticate(token));
         let shown = request.extensions().get::<Shown>();
         let client = client.filter(|client| {
             let takes = client.takes(shown);
@@ -245,15 +294,25 @@ impl Api {
     }
 }
 
+/// What operators' listener takes over.
+const METRICS: &str = "/metrics";
+
 /// Checks the key, its scope and its rate for the endpoint that the router matched.
-async fn guard(State(api): State<Arc<Api>>, mut request: Request, next: Next) -> Response {
+async fn guard(
+    State((api, face)): State<(Arc<Api>, Face)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let path = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
-    let endpoint = path.and_then(|path| Endpoint::find(request.method(), path));
+    let endpoint = path.and_then(|path| face.find(request.method(), path));
+    let moved =
+        |endpoint: &&Endpoint| face == Face::Submit && api.has_admin && endpoint.path == METRICS;
+    let endpoint = endpoint.filter(|endpoint| !moved(endpoint));
     let Some(endpoint) = endpoint else { return nothing_here().await.into_response() };
     let mut served = Served { endpoint, client: None };
     let mut response = match endpoint.scope {
         None => next.run(request).await,
-        Some(scope) => match api.authenticate(&request) {
+        Some(scope) => match api.authenticate(face, &request) {
             Err(problem) => problem.into_response(),
             Ok(client) => {
                 let admitted = api.admit(endpoint, scope, &client);

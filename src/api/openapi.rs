@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::Path;
 use axum::extract::State;
 use axum::http::HeaderName;
@@ -19,8 +20,10 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::Api;
+use crate::api::admin;
 use crate::api::batch;
 use crate::api::cancel;
+use crate::api::endpoint::ADMIN_ENDPOINTS;
 use crate::api::endpoint::ENDPOINTS;
 use crate::api::endpoint::Endpoint;
 use crate::api::events;
@@ -54,6 +57,36 @@ use crate::api::webhooks;
 )]
 struct Document;
 
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "hikyaku admin API",
+        description = "For operators: see the carriers, take the configuration again.\n\n\
+            Every refusal is an RFC 9457 problem with a stable `code`; `/problems` lists them.",
+        license(name = "MIT", identifier = "MIT"),
+    ),
+    servers((url = "/", description = "This gateway.")),
+    tags(
+        (name = "carriers", description = "Binds, rates and queues."),
+        (name = "configuration", description = "The configuration in force."),
+        (name = "operation", description = "Health and metrics."),
+    ),
+    components(schemas(Problem)),
+)]
+struct AdminDocument;
+
+/// The handlers for operators that stand in their document, and the document.
+pub(crate) fn documented_for_operators() -> (axum::Router<Arc<Api>>, Value) {
+    let (router, document) = OpenApiRouter::with_openapi(AdminDocument::openapi())
+        .routes(routes!(admin::carriers))
+        .routes(routes!(admin::reload))
+        .routes(routes!(health::healthz))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+        .split_for_parts();
+    (router, completed(&document, ADMIN_ENDPOINTS))
+}
+
 /// The handlers that stand in the document, and the document.
 pub(crate) fn documented() -> (axum::Router<Arc<Api>>, Value) {
     let (router, document) = OpenApiRouter::with_openapi(Document::openapi())
@@ -77,14 +110,27 @@ pub(crate) fn documented() -> (axum::Router<Arc<Api>>, Value) {
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
         .split_for_parts();
+    (router, completed(&document, ENDPOINTS))
+}
+
+/// The document as JSON, with what the table knows.
+fn completed(document: &utoipa::openapi::OpenApi, endpoints: &[Endpoint]) -> Value {
     let mut document = serde_json::to_value(document).unwrap_or_default();
-    for endpoint in ENDPOINTS {
+    for endpoint in endpoints {
         complete(&mut document, endpoint);
     }
     if let Some(components) = document.pointer_mut("/components").and_then(Value::as_object_mut) {
         components.insert("securitySchemes".into(), security_schemes());
     }
-    (router, document)
+    document
+}
+
+/// The document without a path that its listener does not have.
+pub(crate) fn without(mut document: Value, path: &str) -> Value {
+    if let Some(paths) = document.pointer_mut("/paths").and_then(Value::as_object_mut) {
+        paths.remove(path);
+    }
+    document
 }
 
 fn security_schemes() -> Value {
@@ -143,8 +189,8 @@ fn response(codes: &[Code]) -> Value {
 }
 
 /// `/openapi.json`.
-pub(crate) async fn document(State(api): State<Arc<Api>>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], api.document.clone()).into_response()
+pub(crate) fn document(document: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], document).into_response()
 }
 
 const CSP: HeaderName = header::CONTENT_SECURITY_POLICY;

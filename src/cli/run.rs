@@ -12,10 +12,14 @@ use tokio::signal::unix::Signal;
 use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
+use crate::api::admin::Changes;
+use crate::api::admin::Reloaded;
 use crate::cli::Failure;
 use crate::cli::out;
 use crate::config;
 use crate::config::Config;
+use crate::config::Fault;
+use crate::config::Source;
 use crate::gateway::Gateway;
 use crate::ops;
 use crate::ops::LogControl;
@@ -83,14 +87,27 @@ impl Run {
         let mut interrupts = Interrupts::listen()?;
         let drain = *config.drain;
         let mut gateway = Gateway::start(config, None).await?;
+        let mut reloads = gateway.take_reloads();
+        let mut asked = async || match &mut reloads {
+            Some(reloads) => reloads.recv().await,
+            None => None,
+        };
         tell_service(&[NotifyState::Ready]);
         let failure = loop {
             tokio::select! {
                 () = interrupts.next() => break None,
                 failure = gateway.failed() => break Some(failure),
-                _ = hangup.recv() => self.reload(&mut gateway, &logs).await,
+                _ = hangup.recv() => {
+                    self.reload(&mut gateway, &logs).await;
+                }
+                Some(answer) = asked() => {
+                    // An operator who does not wait finds it in the log.
+                    let _gone = answer.send(self.reload(&mut gateway, &logs).await);
+                }
             }
         };
+        // Who asks from now on, or waits, is told that no configuration is taken.
+        drop(reloads);
         tell_service(&[NotifyState::Stopping]);
         let left = gateway.drain(drain).await;
         tracing::info!(live = left.live, unanswered = left.unanswered, "stopped");
@@ -101,24 +118,67 @@ impl Run {
     }
 
     /// Takes the file again; a file with faults changes nothing.
-    async fn reload(&self, gateway: &mut Gateway, logs: &LogControl) {
-        let config = match read(&self.config) {
-            Ok(config) => config,
-            Err(failure) => return tracing::error!("reload refused, nothing changed: {failure}"),
+    async fn reload(&self, gateway: &mut Gateway, logs: &LogControl) -> Reloaded {
+        let reloaded = match self.take_again(gateway, logs).await {
+            Ok(changes) => Reloaded::Done(changes),
+            Err(faults) => Reloaded::Refused(faults),
         };
-        if let Err(error) = logs.set_level(&config.log.level) {
+        match &reloaded {
+            Reloaded::Done(changes) => tracing::info!("reloaded: {}", told(changes)),
+            Reloaded::Refused(faults) => {
+                let faults: Vec<_> =
+                    faults.iter().map(|(key, what)| format!("{key}: {what}")).collect();
+                tracing::error!("reload refused, nothing changed: {}", faults.join("; "));
+            }
+        }
+        reloaded
+    }
+
+    async fn take_again(
+        &self,
+        gateway: &mut Gateway,
+        logs: &LogControl,
+    ) -> Result<Changes, Vec<(String, String)>> {
+        let whole = |error: String| vec![(String::new(), error)];
+        let source = Source::from_file(&self.config).map_err(|error| whole(error.to_string()))?;
+        let located =
+            |fault: &Fault| (fault.key.clone(), format!("{}: {}", fault.place, fault.message));
+        let config = config::read(&source)
+            .map_err(|faults| faults.iter().map(located).collect::<Vec<_>>())?;
+        let mut changes = config.changed_from(gateway.config());
+        let level = config.log.level.clone();
+        let links = gateway.reload(config).await.map_err(whole)?;
+        if let Err(error) = logs.set_level(&level) {
             tracing::error!("reload: {error}");
         }
-        match gateway.reload(config).await {
-            Ok(changes) => tracing::info!("reloaded: {changes}"),
-            Err(error) => tracing::error!("reload refused, nothing changed: {error}"),
-        }
+        changes.started = links.started;
+        changes.bound_anew = links.replaced;
+        changes.stopped = links.stopped;
+        changes.untouched = links.kept;
+        Ok(changes)
     }
+}
+
+/// What a reload did, in a line.
+fn told(changes: &Changes) -> String {
+    let list = |names: &[String]| {
+        if names.is_empty() { "none".to_owned() } else { names.join(" ") }
+    };
+    format!(
+        "keys changed: {}; of them from the next start on: {}; carriers started: {}; bound anew: {}; \
+         stopped: {}; untouched: {}",
+        list(&changes.changed),
+        list(&changes.from_next_start),
+        list(&changes.started),
+        list(&changes.bound_anew),
+        list(&changes.stopped),
+        list(&changes.untouched)
+    )
 }
 
 /// Reads a configuration, or says everything that is wrong with it.
 fn read(path: &std::path::Path) -> Result<Config, Failure> {
-    let source = config::Source::from_file(path)?;
+    let source = Source::from_file(path)?;
     let config = config::read(&source)
         .map_err(|faults| format!("{}{} faults", source.draw(&faults), faults.len()))?;
     for warning in config.warnings() {

@@ -28,6 +28,9 @@ pub fn files(config: &Config, source: &Source) -> Files {
     if let Some(tls) = &config.api.tls {
         found.listener("api.tls", tls);
     }
+    if let Some(tls) = &config.admin.tls {
+        found.listener("admin.tls", tls);
+    }
     if let Some(path) = &config.webhooks.ca_file {
         found.note("webhooks.ca_file", tls::certificates(path));
     }

@@ -10,6 +10,7 @@ mod sample;
 mod section;
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use serde::Deserialize;
 use serde::Serialize;
 
 use crate::api;
+use crate::api::admin::Changes;
 use crate::archive;
 use crate::dispatch;
 use crate::journal;
@@ -49,6 +51,8 @@ pub struct Config {
     pub log: ops::LogConfig,
     /// The submit API.
     pub api: api::Config,
+    /// The listener for operators.
+    pub admin: api::admin::Config,
     /// The life of messages: limits and shares.
     pub dispatch: dispatch::Config,
     /// The keys of what is sealed on the disk: texts and full numbers.
@@ -72,6 +76,7 @@ impl Default for Config {
             drain: Span::secs(30),
             log: ops::LogConfig::default(),
             api: api::Config::default(),
+            admin: api::admin::Config::default(),
             dispatch: dispatch::Config::default(),
             seal: seal::Config::default(),
             journal: journal::Config::default(),
@@ -80,6 +85,39 @@ impl Default for Config {
             carriers: BTreeMap::new(),
             routes: Vec::new(),
         }
+    }
+}
+
+/// The keys that a reload puts in force; others count from the next start on.
+const LIVE: [&str; 9] = [
+    "log.level",
+    "api.messages",
+    "api.clients",
+    "api.tls",
+    "admin.tls",
+    "admin.operators",
+    "dispatch",
+    "carriers",
+    "routes",
+];
+
+/// Notes the keys at which two values differ, down to what is no table.
+fn differing(
+    key: &str,
+    old: Option<&toml::Value>,
+    new: Option<&toml::Value>,
+    found: &mut Vec<String>,
+) {
+    let (Some(toml::Value::Table(old)), Some(toml::Value::Table(new))) = (old, new) else {
+        if old != new {
+            found.push(key.to_owned());
+        }
+        return;
+    };
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for name in names {
+        let below = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        differing(&below, old.get(name), new.get(name), found);
     }
 }
 
@@ -160,10 +198,17 @@ impl Config {
 
     /// What is odd but can be run.
     pub fn warnings(&self) -> Vec<Fault> {
-        let warnings = self.routes().map(|routes| routes.warnings().to_vec()).unwrap_or_default();
-        warnings
-            .into_iter()
-            .map(|fault| Fault { key: fault.path, message: fault.message, place: Place::Nowhere })
+        let routes = self.routes().map(|routes| routes.warnings().to_vec()).unwrap_or_default();
+        let routes = routes.into_iter().map(|fault| (fault.path, fault.message));
+        let is_open = |listen: std::net::SocketAddr| !listen.ip().is_loopback();
+        let admin =
+            (self.admin.tls.is_none() && self.admin.listen.is_some_and(is_open)).then(|| {
+                let what = "is not set, and operators' keys travel over a network in the clear";
+                ("admin.tls".to_owned(), what.to_owned())
+            });
+        routes
+            .chain(admin)
+            .map(|(key, message)| Fault { key, message, place: Place::Nowhere })
             .collect()
     }
 
@@ -176,6 +221,7 @@ impl Config {
         let mut faults = Vec::new();
         faults.extend(below("log", self.log.faults()));
         faults.extend(below("api", self.api.faults()));
+        faults.extend(below("admin", self.admin.faults(&self.api)));
         faults.extend(below("dispatch", self.dispatch.faults()));
         faults.extend(below("seal", self.seal.faults()));
         faults.extend(below("journal", self.journal.faults()));
@@ -211,6 +257,21 @@ impl Config {
             }
         }
         faults
+    }
+
+    /// The keys whose values are not those of `old`, and which of them count from the next start on.
+    pub fn changed_from(&self, old: &Self) -> Changes {
+        let shown = |config: &Self| toml::Value::try_from(config).map(section::flat).ok();
+        let mut changed = Vec::new();
+        if let (Some(old), Some(new)) = (shown(old), shown(self)) {
+            differing("", Some(&old), Some(&new), &mut changed);
+        }
+        let is_live = |key: &String| {
+            let below = |table: &&str| key == table || key.starts_with(&format!("{table}."));
+            LIVE.iter().any(below)
+        };
+        let from_next_start = changed.iter().filter(|key| !is_live(key)).cloned().collect();
+        Changes { changed, from_next_start, ..Changes::default() }
     }
 
     /// The effective configuration as TOML, secrets masked.

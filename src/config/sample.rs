@@ -3,6 +3,7 @@
 use serde_json::Value as Json;
 use toml::Value;
 
+use crate::api::admin::Operator;
 use crate::api::config::Client;
 use crate::config::Config;
 use crate::config::Source;
@@ -177,6 +178,7 @@ fn holds_tables(node: &Json, schema: &Json) -> bool {
 fn item_default(path: &str) -> Option<Value> {
     match path {
         "api.clients" => Value::try_from(Client::default()).ok(),
+        "admin.operators" => Value::try_from(Operator::default()).ok(),
         "carriers" => {
             let mut link = Value::try_from(crate::link::Config::default()).ok()?;
             let traffic: crate::route::CarrierConfig = toml::from_str("rate = \"1/s\"").ok()?;

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api::Certificate;
 use crate::config::CarrierSection;
+use crate::config::Config;
 use crate::link::tls;
 use crate::ops::CertificateSample;
 use crate::time::Time;
@@ -62,12 +63,31 @@ impl Certificates {
         carriers: &BTreeMap<String, CarrierSection>,
     ) -> Self {
         let this = Self { doors, carriers: Mutex::default(), broken: Mutex::default() };
-        this.follow(carriers);
+        this.follow_carriers(carriers);
         this
     }
 
-    /// Takes over the carriers of a changed config.
-    pub(super) fn follow(&self, carriers: &BTreeMap<String, CarrierSection>) {
+    /// Reads what a changed config names.
+    ///
+    /// # Errors
+    /// Which listener's files cannot be used; what was in use stays.
+    pub(super) fn follow(&self, config: &Config) -> Result<(), String> {
+        for (table, certificate) in &self.doors {
+            let tls = match *table {
+                "admin.tls" => &config.admin.tls,
+                _ => &config.api.tls,
+            };
+            if let Some(tls) = tls {
+                let read = certificate.reload(tls);
+                locked(&self.broken).insert(table, read.is_err());
+                read.map_err(|error| format!("{table}: {error}"))?;
+            }
+        }
+        self.follow_carriers(&config.carriers);
+        Ok(())
+    }
+
+    fn follow_carriers(&self, carriers: &BTreeMap<String, CarrierSection>) {
         let secured = carriers.iter().filter(|(_, section)| section.link.tls.enabled);
         let carriers = secured.map(|(name, section)| {
             let carrier = Carrier::new(name, &section.link.tls);
@@ -180,7 +200,7 @@ mod tests {
         write(dir, 2041);
         let now: Vec<_> = standing();
         assert_eq!(now, both(2_240_611_200, false));
-        certificates.follow(&BTreeMap::new());
+        certificates.follow_carriers(&BTreeMap::new());
         assert_eq!(certificates.sample().len(), 1);
     }
 }

@@ -13,54 +13,95 @@ use tokio_util::task::TaskTracker;
 use crate::api;
 use crate::api::Api;
 use crate::api::Certificate;
+use crate::api::config::Limits;
+use crate::api::config::Tls;
 use crate::config::Config;
+use crate::gateway::StartError;
 use crate::gateway::certificates::Certificates;
+
+/// A place to listen, with the certificate to show there.
+pub(super) struct Place {
+    listener: TcpListener,
+    certificate: Option<Certificate>,
+}
+
+impl Place {
+    /// Takes the address; `table` is the config's.
+    pub(super) async fn take(
+        table: &'static str,
+        address: SocketAddr,
+        tls: Option<&Tls>,
+    ) -> Result<Self, StartError> {
+        let listen = TcpListener::bind(address).await;
+        let listener = listen.map_err(|source| StartError::Listen { table, address, source })?;
+        let certificate = tls.map(Certificate::load).transpose();
+        let certificate = certificate.map_err(|source| StartError::Tls { table, source })?;
+        Ok(Self { listener, certificate })
+    }
+}
+
+/// The places of the front doors.
+pub(super) struct Places {
+    pub(super) api: Place,
+    pub(super) admin: Option<Place>,
+}
+
+impl Places {
+    /// Takes what the config asks for.
+    pub(super) async fn take(config: &Config) -> Result<Self, StartError> {
+        let api = Place::take("api", config.api.listen, config.api.tls.as_ref()).await?;
+        let admin = match config.admin.listen {
+            Some(address) => Some(Place::take("admin", address, config.admin.tls.as_ref()).await?),
+            None => None,
+        };
+        Ok(Self { api, admin })
+    }
+
+    /// The certificates, each with the table that names its files.
+    pub(super) fn certificates(&self) -> Vec<(&'static str, Certificate)> {
+        let api = self.api.certificate.clone().map(|held| ("api.tls", held));
+        let admin = self.admin.as_ref().and_then(|admin| admin.certificate.clone());
+        api.into_iter().chain(admin.map(|held| ("admin.tls", held))).collect()
+    }
+}
 
 /// The front doors while they are open.
 pub(super) struct Doors {
     pub(super) address: SocketAddr,
+    pub(super) admin: Option<SocketAddr>,
     api: Arc<Api>,
-    certificate: Option<Certificate>,
-    certificates: Option<Arc<Certificates>>,
+    certificates: Arc<Certificates>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
 impl Doors {
     pub(super) fn open(
-        listener: TcpListener,
+        places: Places,
         api: Arc<Api>,
-        config: &api::Config,
-        certificate: Option<Certificate>,
+        limits: &Limits,
+        certificates: Arc<Certificates>,
         stop: CancellationToken,
     ) -> io::Result<Self> {
-        let (address, tasks) = (listener.local_addr()?, TaskTracker::new());
-        let serve = api::serve(
-            listener,
-            api.router(),
-            config.limits.clone(),
-            certificate.clone(),
-            tasks.clone(),
-            stop.clone(),
-        );
-        tasks.spawn(serve);
-        Ok(Self { address, api, certificate, certificates: None, stop, tasks })
-    }
-
-    /// Lets the files of certificates be watched.
-    pub(super) fn watching(self, certificates: Arc<Certificates>) -> Self {
-        self.tasks.spawn(Arc::clone(&certificates).watch(self.stop.clone()));
-        Self { certificates: Some(certificates), ..self }
+        let tasks = TaskTracker::new();
+        let serve = |place: Place, router| {
+            let address = place.listener.local_addr()?;
+            let (limits, certificate) = (limits.clone(), place.certificate);
+            let (tasks, stop) = (tasks.clone(), stop.clone());
+            let serve =
+                api::serve(place.listener, router, limits, certificate, tasks.clone(), stop);
+            tasks.spawn(serve);
+            io::Result::Ok(address)
+        };
+        let address = serve(places.api, api.router())?;
+        let admin = places.admin.map(|place| serve(place, api.admin_router())).transpose()?;
+        tasks.spawn(Arc::clone(&certificates).watch(stop.clone()));
+        Ok(Self { address, admin, api, certificates, stop, tasks })
     }
 
     pub(super) fn reload(&self, config: &Config) -> Result<(), String> {
-        if let (Some(certificate), Some(tls)) = (&self.certificate, &config.api.tls) {
-            certificate.reload(tls).map_err(|error| format!("api.tls: {error}"))?;
-        }
-        if let Some(certificates) = &self.certificates {
-            certificates.follow(&config.carriers);
-        }
-        self.api.reload(&config.api);
+        self.certificates.follow(config)?;
+        self.api.reload(&config.api, &config.admin);
         Ok(())
     }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,22 +44,6 @@ pub struct LinkChanges {
     pub stopped: Vec<String>,
     /// Carriers whose connections were not touched.
     pub kept: Vec<String>,
-}
-
-impl fmt::Display for LinkChanges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |names: &[String]| {
-            if names.is_empty() { "none".to_owned() } else { names.join(" ") }
-        };
-        write!(
-            f,
-            "carriers started: {}; bound anew: {}; stopped: {}; untouched: {}",
-            list(&self.started),
-            list(&self.replaced),
-            list(&self.stopped),
-            list(&self.kept)
-        )
-    }
 }
 
 /// Links that were made and do not run yet.

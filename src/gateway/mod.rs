@@ -28,7 +28,6 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
@@ -38,9 +37,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::api;
 use crate::api::Api;
-use crate::api::Certificate;
 use crate::api::Dispatcher;
 use crate::api::Replies;
+use crate::api::admin::Reloaded;
 use crate::archive;
 use crate::archive::Archive;
 use crate::clock::Clock;
@@ -53,6 +52,7 @@ use crate::gateway::certificates::Certificates;
 use crate::gateway::core::Core;
 use crate::gateway::core::seed;
 use crate::gateway::doors::Doors;
+use crate::gateway::doors::Places;
 use crate::gateway::links::Links;
 use crate::gateway::pump::Order;
 use crate::gateway::pump::Pump;
@@ -102,7 +102,11 @@ pub struct Gateway {
     snapshot: watch::Receiver<Snapshot>,
     routes: Arc<ArcSwap<Routes>>,
     shedding: Arc<ArcSwap<SheddingConfig>>,
+    reloads: Option<mpsc::Receiver<ReloadAsked>>,
 }
+
+/// That an operator asks for the configuration to be taken again; what came of it is the answer.
+pub type ReloadAsked = oneshot::Sender<Reloaded>;
 
 /// What the parts share.
 struct Shared {
@@ -126,6 +130,7 @@ struct BehindDoors {
     shedding: Arc<ArcSwap<SheddingConfig>>,
     /// How many messages each key had handed in today before the start.
     used_today: Vec<(String, u64)>,
+    reloads: mpsc::Sender<ReloadAsked>,
 }
 
 impl Shared {
@@ -151,13 +156,12 @@ impl Shared {
 
     fn open_doors(
         &self,
-        listener: TcpListener,
-        certificate: Option<Certificate>,
+        places: Places,
         config: &Config,
         behind: BehindDoors,
     ) -> io::Result<Doors> {
-        let held = certificate.iter().map(|held| ("api.tls", held.clone())).collect();
-        let certificates = Arc::new(Certificates::new(held, &config.carriers));
+        let certificates = Certificates::new(places.certificates(), &config.carriers);
+        let certificates = Arc::new(certificates);
         let surroundings = Surroundings {
             metrics: self.metrics.clone(),
             notify: behind.webhooks.clone(),
@@ -169,11 +173,13 @@ impl Shared {
             draining: self.draining.clone(),
             live_limit: config.dispatch.live_limit,
             certificates: Arc::clone(&certificates),
+            reloads: behind.reloads,
         };
         let patience = *config.api.limits.answer_timeout;
         let stop = CancellationToken::new();
         let parts = api::Parts {
             config: config.api.clone(),
+            admin: config.admin.clone(),
             clock: self.clock,
             ids: IdSource::new(seed()?),
             dispatcher: Dispatcher::new(
@@ -193,8 +199,7 @@ impl Shared {
         for (client, count) in &behind.used_today {
             api.restore_quota(client, *count);
         }
-        let doors = Doors::open(listener, api, &config.api, certificate, stop)?;
-        Ok(doors.watching(certificates))
+        Doors::open(places, api, &config.api.limits, certificates, stop)
     }
 }
 
@@ -233,17 +238,24 @@ pub enum StartError {
     /// The webhooks.
     #[error("webhooks: {0}")]
     Webhooks(#[from] notify::OpenError),
-    /// The listening address of the API.
-    #[error("api.listen: cannot listen on {address}: {source}")]
+    /// The listening address of a door.
+    #[error("{table}.listen: cannot listen on {address}: {source}")]
     Listen {
+        /// The table of the config.
+        table: &'static str,
         /// As configured.
         address: SocketAddr,
         /// Why.
         source: io::Error,
     },
-    /// The certificate of the API.
-    #[error("api.tls: {0}")]
-    Tls(#[from] FileError),
+    /// The certificate of a door.
+    #[error("{table}.tls: {source}")]
+    Tls {
+        /// The table of the config.
+        table: &'static str,
+        /// Which file, and why.
+        source: FileError,
+    },
     /// The carriers or routes.
     #[error("{0}")]
     Routes(String),
@@ -263,11 +275,7 @@ impl Gateway {
         config: Config,
         notices: Option<mpsc::Sender<Notice>>,
     ) -> Result<Self, StartError> {
-        let address = config.api.listen;
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| StartError::Listen { address, source })?;
-        let certificate = config.api.tls.as_ref().map(Certificate::load).transpose()?;
+        let places = Places::take(&config).await?;
         let core = Core::open(&config)?;
         let used_today: Vec<_> = core
             .dispatch
@@ -312,6 +320,7 @@ impl Gateway {
         ready.go();
         let routes = Arc::new(ArcSwap::from_pointee(core.routes));
         let shedding = Arc::new(ArcSwap::from_pointee(config.dispatch.shedding));
+        let (reloads_asked, reloads) = mpsc::channel(ORDERS);
         let behind_doors = BehindDoors {
             routes: routes.clone(),
             archive: core.archive,
@@ -322,15 +331,48 @@ impl Gateway {
             reader: core.reader,
             shedding: shedding.clone(),
             used_today,
+            reloads: reloads_asked,
         };
-        let doors = shared.open_doors(listener, certificate, &config, behind_doors)?;
+        let doors = shared.open_doors(places, &config, behind_doors)?;
         tracing::info!(address = %doors.address, "takes messages");
-        Ok(Self { config, links, orders, shared, pump, doors, behind, snapshot, routes, shedding })
+        if let Some(address) = doors.admin {
+            tracing::info!(%address, "takes operators");
+        }
+        let reloads = Some(reloads);
+        Ok(Self {
+            config,
+            links,
+            orders,
+            shared,
+            pump,
+            doors,
+            behind,
+            snapshot,
+            routes,
+            shedding,
+            reloads,
+        })
     }
 
     /// Where the API listens.
     pub const fn address(&self) -> SocketAddr {
         self.doors.address
+    }
+
+    /// Where operators listen, if they do.
+    pub const fn admin_address(&self) -> Option<SocketAddr> {
+        self.doors.admin
+    }
+
+    /// The configuration in force.
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What operators ask for; until this is taken, and after it is dropped, they are told that no
+    /// configuration is taken.
+    pub fn take_reloads(&mut self) -> Option<mpsc::Receiver<ReloadAsked>> {
+        self.reloads.take()
     }
 
     /// Waits until the process must not go on; the reason is for people.

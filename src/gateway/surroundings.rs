@@ -5,22 +5,31 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
+use tokio::sync::oneshot;
 use tokio::sync::watch;
 
+use crate::api::admin;
 use crate::api::backend;
 use crate::api::backend::Unready;
 use crate::api::problem::Code;
+use crate::archive::Stamp;
+use crate::dispatch::BindId;
+use crate::dispatch::CarrierSnapshot;
 use crate::dispatch::Snapshot;
+use crate::gateway::ReloadAsked;
 use crate::gateway::certificates::Certificates;
 use crate::gateway::pump::Store;
 use crate::journal::Reader;
 use crate::link::BindState;
 use crate::link::Board;
+use crate::link::Status;
 use crate::message::Position;
 use crate::notify::Notify;
 use crate::ops::Metrics;
 use crate::ops::QueueSample;
 use crate::ops::Sample;
+use crate::session::Mode;
 
 /// Health and counters, as they are at the moment.
 pub(super) struct Surroundings {
@@ -34,6 +43,7 @@ pub(super) struct Surroundings {
     pub(super) draining: Arc<AtomicBool>,
     pub(super) live_limit: u64,
     pub(super) certificates: Arc<Certificates>,
+    pub(super) reloads: mpsc::Sender<ReloadAsked>,
 }
 
 impl backend::Surroundings for Surroundings {
@@ -59,6 +69,21 @@ impl backend::Surroundings for Surroundings {
         self.metrics.render(&self.sample())
     }
 
+    fn carriers(&self) -> Vec<admin::Carrier> {
+        let binds = self.board.snapshot();
+        let snapshot = self.snapshot.borrow();
+        snapshot.carriers.iter().map(|carrier| shown(carrier, &binds)).collect()
+    }
+
+    fn reload(&self) -> admin::Reloading {
+        let reloads = self.reloads.clone();
+        Box::pin(async move {
+            let (answer, done) = oneshot::channel();
+            reloads.send(answer).await.ok()?;
+            done.await.ok()
+        })
+    }
+
     fn answered(&self, endpoint: &'static str, status: u16, took: Duration) {
         self.metrics.request(endpoint, status, took);
     }
@@ -69,6 +94,45 @@ impl backend::Surroundings for Surroundings {
 
     fn replayed(&self) {
         self.metrics.replayed();
+    }
+}
+
+/// A carrier as operators see it.
+fn shown(carrier: &CarrierSnapshot, binds: &[(BindId, Status)]) -> admin::Carrier {
+    let binds = binds.iter().filter(|(bind, _)| bind.carrier == carrier.carrier);
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    admin::Carrier {
+        name: carrier.carrier.to_string(),
+        rate: carrier.rate.to_string(),
+        silent_for_ms: carrier.silent_for.map(millis),
+        window: carrier.window,
+        window_used: carrier.window_used,
+        binds: binds.map(|(bind, status)| shown_bind(bind.index, status)).collect(),
+        queues: carrier
+            .lanes
+            .iter()
+            .map(|lane| admin::Queue {
+                class: lane.class.as_str(),
+                messages: lane.messages as u64,
+                oldest_ms: lane.oldest.map(millis),
+            })
+            .collect(),
+    }
+}
+
+fn shown_bind(index: u16, status: &Status) -> admin::Bind {
+    admin::Bind {
+        index,
+        mode: match status.mode {
+            Mode::Trx => "trx",
+            Mode::Tx => "tx",
+            Mode::Rx => "rx",
+        },
+        state: status.state.as_str(),
+        since: Stamp(status.since),
+        remote: status.remote.map(|remote| remote.to_string()),
+        last_error: status.last_error.as_ref().map(|(_, why)| why.clone()),
+        alarm: status.alarm,
     }
 }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests run tasks and look at the clock")]
 
 mod access;
+mod admin;
 mod document;
 mod feed;
 pub(crate) mod house;

@@ -20,6 +20,7 @@ mod journal;
 mod link;
 mod malformed;
 mod notify;
+mod operators;
 mod pdu_laws;
 mod pdu_vectors;
 mod process;

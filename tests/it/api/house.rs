@@ -20,6 +20,7 @@ use hikyaku::api::NewKey;
 use hikyaku::api::Parts;
 use hikyaku::api::Replies;
 use hikyaku::api::Scope;
+use hikyaku::api::admin;
 use hikyaku::api::backend::Surroundings;
 use hikyaku::api::backend::Unready;
 use hikyaku::api::config::Client;
@@ -107,6 +108,7 @@ pub(crate) struct Around {
     pub(crate) answered: Mutex<Vec<(&'static str, u16)>>,
     pub(crate) accepted: Mutex<Vec<(String, u8)>>,
     pub(crate) replays: Mutex<u32>,
+    pub(crate) reloaded: Mutex<Option<admin::Reloaded>>,
 }
 
 impl Surroundings for Around {
@@ -117,6 +119,15 @@ impl Surroundings for Around {
 
     fn metrics(&self) -> String {
         "# EOF\n".to_owned()
+    }
+
+    fn carriers(&self) -> Vec<admin::Carrier> {
+        Vec::new()
+    }
+
+    fn reload(&self) -> admin::Reloading {
+        let reloaded = self.reloaded.lock().unwrap().clone();
+        Box::pin(std::future::ready(reloaded))
     }
 
     fn answered(&self, endpoint: &'static str, status: u16, _: Duration) {
@@ -248,6 +259,33 @@ impl House {
 
     /// A house with another config.
     pub(crate) fn with(change: impl FnOnce(&mut api::Config)) -> Self {
+        Self::beside(admin::Config::default(), change)
+    }
+
+    /// A house with a listener for operators.
+    pub(super) fn with_operators() -> Self {
+        let operator = |scopes: &[Scope]| {
+            let key = NewKey::generate().unwrap();
+            (admin::Operator { keys: vec![key.hash], scopes: scopes.to_vec() }, key.token)
+        };
+        let all = [
+            ("viewer", operator(&[Scope::ConsoleView])),
+            ("actor", operator(&[Scope::ConsoleAct])),
+            ("idler", operator(&[])),
+        ];
+        let listen = Some("127.0.0.1:1".parse().unwrap());
+        let mut admin = admin::Config { listen, ..admin::Config::default() };
+        let mut tokens = Vec::new();
+        for (name, (operator, token)) in all {
+            admin.operators.insert(name.to_owned(), operator);
+            tokens.push((name, token));
+        }
+        let mut house = Self::beside(admin, |_| {});
+        house.tokens.extend(tokens);
+        house
+    }
+
+    fn beside(admin: admin::Config, change: impl FnOnce(&mut api::Config)) -> Self {
         let mut config = api::Config::default();
         let mut tokens = HashMap::new();
         for (name, mut client) in clients() {
@@ -257,7 +295,7 @@ impl House {
             tokens.insert(name, key.token);
         }
         change(&mut config);
-        assert_eq!(config.faults(), []);
+        assert_eq!((config.faults(), admin.faults(&config)), (vec![], vec![]));
         let dir = tempfile::tempdir().unwrap();
         let (tailer, archive) = open_archive(dir.path());
         let clock = Clock::start();
@@ -275,6 +313,7 @@ impl House {
         let shedding = Arc::new(ArcSwap::from_pointee(all));
         let api = Api::new(Parts {
             config: config.clone(),
+            admin,
             clock,
             ids: IdSource::new(1),
             dispatcher: Dispatcher::new(events, replies.clone(), patience, shedding),

@@ -130,7 +130,7 @@ async fn a_request_that_could_not_be_taken_any_more_is_answered_as_before() {
     }
     house.config.clients.get_mut("shop").unwrap().daily_quota = Some(0);
     house.config.clients.get_mut("shop").unwrap().routes = vec!["jp".into()];
-    house.api.reload(&house.config);
+    house.api.reload(&house.config, &hikyaku::api::admin::Config::default());
     tokio::time::advance(2 * minute).await;
     for ((key, body), first) in bodies.iter().zip(&first) {
         let fresh = keyed(&house, &format!("{key}-2"), "/v1/messages", body).await;
@@ -155,7 +155,7 @@ async fn a_batch_beyond_todays_quota_is_answered_as_before() {
     let batch = json!({ "messages": [hello(), { "to": "1", "text": "x" }, hello()] });
     let first = keyed(&house, "b", "/v1/messages/batch", &batch).await.json();
     house.config.clients.get_mut("shop").unwrap().daily_quota = Some(0);
-    house.api.reload(&house.config);
+    house.api.reload(&house.config, &hikyaku::api::admin::Config::default());
     let again = keyed(&house, "b", "/v1/messages/batch", &batch).await.json();
     assert_eq!(again["accepted"], 2, "{again}");
     for place in [0, 2] {
