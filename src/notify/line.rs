@@ -35,6 +35,7 @@ use crate::notify::queue::Outcome;
 use crate::notify::queue::Parked;
 use crate::notify::queue::Queue;
 use crate::notify::send::Call;
+use crate::notify::send::Keeping;
 use crate::notify::send::Sender;
 use crate::notify::send::Target;
 use crate::notify::send::Try;
@@ -673,7 +674,8 @@ async fn make(shared: &Shared, line: &Line, job: &Job<Payload>) -> Came {
         Some(url) => Target::parse(&url, shared.config.https_only).ok(),
         None => settings.target.clone(),
     };
-    let (result, retry_after) = call(shared, &settings, target, event, body).await;
+    let keeping = if line.is_callbacks { Keeping::Closed } else { Keeping::Kept };
+    let (result, retry_after) = call(shared, &settings, (target, keeping), event, body).await;
     Came::Made { message, event, kind, result, retry_after }
 }
 
@@ -689,7 +691,7 @@ async fn parked(
 pub(crate) async fn call(
     shared: &Shared,
     settings: &Settings,
-    target: Option<Target>,
+    (target, keeping): (Option<Target>, Keeping),
     id: EventId,
     body: Bytes,
 ) -> (Try, Option<Duration>) {
@@ -702,7 +704,7 @@ pub(crate) async fn call(
         (Some(target), None) => {
             let secrets = settings.signing(now);
             let id = id.to_string();
-            let call = Call { target: &target, id: &id, secrets: &secrets, body };
+            let call = Call { target: &target, id: &id, secrets: &secrets, body, keeping };
             shared.sender.call(call).await
         }
         (_, refused) => (Try { at: now, took: Duration::ZERO, status: None, error: refused }, None),

@@ -76,6 +76,7 @@ use self::line::Made;
 use self::line::Settings;
 use self::line::Shared;
 use self::line::callback;
+use self::send::Keeping;
 use self::send::Sender;
 use self::store::Origin;
 use self::store::Store;
@@ -524,7 +525,9 @@ impl Notify {
         let settings = known.line.settings.load_full();
         let target = settings.target.clone();
         let _permit = shared.permits.acquire().await.map_err(|_closed| StoreError::Closed)?;
-        Ok(line::call(shared, &settings, target, event, body.to_string().into()).await.0)
+        Ok(line::call(shared, &settings, (target, Keeping::Kept), event, body.to_string().into())
+            .await
+            .0)
     }
 
     /// The latest deliveries of an endpoint, the newest first; with `dead` those only that were

@@ -156,6 +156,17 @@ pub(crate) struct Call<'a> {
     pub(crate) id: &'a str,
     pub(crate) secrets: &'a [Secret],
     pub(crate) body: Bytes,
+    pub(crate) keeping: Keeping,
+}
+
+/// Whether a connection is kept for the next try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeping {
+    /// For a while: few endpoints are registered.
+    Kept,
+    /// Closed at once: every message may name a host of its own, and connections kept to each would
+    /// take all the sockets of the process.
+    Closed,
 }
 
 /// What came of a try.
@@ -186,7 +197,8 @@ impl Try {
 /// Makes tries; clones share their connections.
 #[derive(Clone)]
 pub(crate) struct Sender {
-    client: Client<HttpsConnector<Connector>, Full<Bytes>>,
+    kept: Client<HttpsConnector<Connector>, Full<Bytes>>,
+    closed: Client<HttpsConnector<Connector>, Full<Bytes>>,
     clock: Clock,
     timeout: Duration,
 }
@@ -211,12 +223,15 @@ impl Sender {
             .https_or_http()
             .enable_http1()
             .wrap_connector(connector);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(IDLE)
-            .pool_max_idle_per_host(config.concurrency)
-            .build(connector);
-        Ok(Self { client, clock, timeout: *config.timeout })
+        let client = |most_idle| {
+            Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .pool_idle_timeout(IDLE)
+                .pool_max_idle_per_host(most_idle)
+                .build(connector.clone())
+        };
+        let (kept, closed) = (client(config.concurrency), client(0));
+        Ok(Self { kept, closed, clock, timeout: *config.timeout })
     }
 
     /// Makes one try, and tells after how long the endpoint wants the next one.
@@ -241,8 +256,12 @@ impl Sender {
         at: Time,
         call: Call<'_>,
     ) -> Result<(StatusCode, Option<Duration>), String> {
+        let client = match call.keeping {
+            Keeping::Kept => &self.kept,
+            Keeping::Closed => &self.closed,
+        };
         let request = request(at, call).map_err(|error| error.to_string())?;
-        let response = self.client.request(request).await.map_err(|error| innermost(&error))?;
+        let response = client.request(request).await.map_err(|error| innermost(&error))?;
         let status = response.status();
         let retry_after = retry_after(at, response.headers());
         // A connection can be used again once its body is read; a long or slow one is not worth it.
@@ -508,6 +527,35 @@ mod tests {
             let next = if left.len() > 1 { left.remove(0) } else { left[0] };
             Box::pin(std::future::ready(Ok(vec![next])))
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_where_it_is_meant_to_be_only() {
+        use tokio::io::AsyncReadExt;
+        use tokio::io::AsyncWriteExt;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let target = Target::parse(&url, false).unwrap();
+        let networks = vec!["127.0.0.1".parse().unwrap()];
+        let config = Config { networks, ..Config::default() };
+        let sender = Sender::new(&config, Clock::start(), Arc::new(System)).unwrap();
+        let (mut standing, mut heard) = (Vec::new(), vec![0; 4_096]);
+        for keeping in [Keeping::Closed, Keeping::Kept] {
+            let (target, id, secrets) = (&target, "evt_1", &[][..]);
+            let call = Call { target, id, secrets, body: Bytes::new(), keeping };
+            let ((done, _), stream) = tokio::join!(sender.call(call), async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                assert!(stream.read(&mut heard).await.unwrap() > 0);
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+                stream
+            });
+            assert!(done.is_taken(), "{done:?}");
+            standing.push(stream);
+        }
+        assert_eq!(standing[0].read(&mut heard).await.unwrap(), 0, "it is closed");
+        let kept = standing[1].try_read(&mut heard);
+        assert!(kept.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock), "it stands");
     }
 
     #[tokio::test]
