@@ -7,6 +7,7 @@ mod body;
 #[expect(dead_code, reason = "the tests use the rest")]
 mod house;
 #[path = "../bodies/script.rs"]
+#[expect(dead_code, reason = "other bodies use the rest")]
 mod script;
 
 libfuzzer_sys::fuzz_target!(|octets: &[u8]| body::run(octets));

@@ -2,6 +2,7 @@
 #![no_main]
 
 #[path = "../../tests/it/dispatch/random.rs"]
+#[expect(dead_code, reason = "the tests have their chances from a seed")]
 mod random;
 #[path = "../../tests/it/dispatch/world.rs"]
 #[expect(dead_code, reason = "the scripted tests use the rest")]
