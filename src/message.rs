@@ -29,6 +29,7 @@ pub use self::record::RecordError;
 pub use self::record::SegmentSet;
 pub use self::record::UnansweredCause;
 pub use self::record::Waited;
+pub use self::record::append;
 pub use self::submission::Content;
 pub use self::submission::Idempotency;
 pub use self::submission::PlanSummary;

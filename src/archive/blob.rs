@@ -4,11 +4,11 @@
 //! Such a column has one octet of version (2), the length of its open part (4, little-endian), the
 //! open part, and a box of the [`Sealer`] with the rest.
 
-use postcard::ser_flavors::Flavor;
 use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::message;
 use crate::seal;
 use crate::seal::KeyError;
 use crate::seal::Sealer;
@@ -43,29 +43,7 @@ pub enum Flaw {
 
 /// Writes `value` behind what is in `out`, without a version.
 pub(super) fn push<T: Serialize>(value: &T, out: &mut Vec<u8>) {
-    // Writing to memory fails only for a sequence of unknown length, and our types have none.
-    let _infallible = postcard::serialize_with_flavor(value, Grow(out));
-}
-
-/// Memory that grows.
-struct Grow<'a>(&'a mut Vec<u8>);
-
-impl Flavor for Grow<'_> {
-    type Output = ();
-
-    fn try_extend(&mut self, octets: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(octets);
-        Ok(())
-    }
-
-    fn try_push(&mut self, octet: u8) -> postcard::Result<()> {
-        self.0.push(octet);
-        Ok(())
-    }
-
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
-    }
+    message::append(value, out);
 }
 
 /// Reads a value off the front of `octets`.

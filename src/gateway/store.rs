@@ -165,3 +165,43 @@ impl Keeper {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::sim::SimDisk;
+    use crate::seal::Day;
+
+    #[test]
+    fn a_key_goes_once_the_journal_needs_it_no_more() {
+        let keys = Keys::known(1);
+        let today = keys.today();
+        let config = journal::Config::default();
+        let mut journal = journal::open(SimDisk::new(1), &config, &keys).unwrap();
+        journal.appender.push(b"a record").unwrap();
+        journal.writer.write(journal.appender.take_batch().unwrap()).unwrap();
+        let (events, mut told) = mpsc::channel(4);
+        let (_archive, passed) = watch::channel(Position(0));
+        let keeper = Keeper {
+            reader: journal.reader.clone(),
+            trimmer: journal.trimmer.clone(),
+            passed,
+            events,
+            keys: keys.clone(),
+        };
+        keeper.age();
+        assert!(told.try_recv().is_err(), "the key is young");
+        keys.set_today(Day(today.0 + 31));
+        keeper.age();
+        let Ok(Event::Renew { before }) = told.try_recv() else { panic!("nobody was told") };
+        assert_eq!(before, journal.reader.end());
+        assert!(keys.find(today).is_some(), "the journal needs it still");
+        keeper.trim(before);
+        keeper.age();
+        assert!(keys.find(today).is_none());
+        assert!(told.try_recv().is_err(), "nothing is left to be written again");
+        let at = journal.appender.push(b"another").unwrap();
+        journal.writer.write(journal.appender.take_batch().unwrap()).unwrap();
+        assert_eq!(journal.reader.read(at).unwrap(), b"another");
+    }
+}

@@ -1,5 +1,6 @@
 //! The records of the journal: everything that must survive a crash, and nothing else.
 
+use postcard::ser_flavors::Flavor;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -436,6 +437,34 @@ pub enum RecordError {
     },
 }
 
+/// Appends the octets of `value` (postcard's wire format), which must hold no sequence of unknown
+/// length.
+pub fn append<T: Serialize>(value: &T, out: &mut Vec<u8>) {
+    // Writing to memory fails only for a sequence of unknown length.
+    let _infallible = postcard::serialize_with_flavor(value, Grow(out));
+}
+
+/// Memory that grows.
+struct Grow<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Grow<'_> {
+    type Output = ();
+
+    fn try_extend(&mut self, octets: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(octets);
+        Ok(())
+    }
+
+    fn try_push(&mut self, octet: u8) -> postcard::Result<()> {
+        self.0.push(octet);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
 /// The version that [`Record::encode`] writes in front of each record.
 const VERSION: u8 = 1;
 
@@ -443,8 +472,7 @@ impl Record {
     /// Appends the record's octets: one of version, then the fields (postcard's wire format).
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
-        // Writing to memory fails only for a sequence of unknown length, and records have none.
-        let _infallible = postcard::to_io(self, &mut *out);
+        append(self, out);
     }
 
     /// Reads back what [`Self::encode`] wrote.
