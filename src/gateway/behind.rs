@@ -1,6 +1,7 @@
 //! What stands behind the dispatcher: the journal's threads, the archive's, and the webhooks.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc as threads;
 use std::thread;
 use std::thread::JoinHandle;
@@ -29,6 +30,7 @@ use crate::journal::Trimmer;
 use crate::journal::Writer;
 use crate::message::Position;
 use crate::notify::Runner;
+use crate::ops::Metrics;
 use crate::seal::Keys;
 
 /// How many chores wait for the journal's housekeeper.
@@ -69,6 +71,7 @@ impl Behind {
     pub(super) fn start(
         parts: BehindParts,
         events: &mpsc::Sender<Event>,
+        metrics: &Arc<Metrics>,
     ) -> io::Result<(Self, Lines)> {
         let BehindParts { writer, reader, trimmer, tailer, archive, clock, end, keys } = parts;
         let (batches, journal_batches) = threads::channel();
@@ -86,7 +89,7 @@ impl Behind {
         let durable_too = durable.clone();
         let follower = Follower { reader, durable: durable_too, clock, stop: stop.clone() };
         let threads = vec![
-            store::write(writer, journal_batches, store_told, durable_told)?,
+            store::write(writer, journal_batches, store_told, durable_told, Arc::clone(metrics))?,
             store::keep(keeper, keeper_chores)?,
             follow(tailer, follower)?,
         ];

@@ -285,12 +285,12 @@ impl Gateway {
         let (events, inbox) = mpsc::channel(EVENTS);
         let (orders, pump_orders) = mpsc::channel(ORDERS);
         let (snapshots, snapshot) = watch::channel(core.dispatch.snapshot(core.clock.now()));
-        let (behind, lines) = Behind::start(core.behind, &events)?;
         let clock = core.clock;
+        let shared = Shared::new(clock, events);
+        let (behind, lines) = Behind::start(core.behind, &shared.events, &shared.metrics)?;
         let (webhooks, runner) =
             notify::open(&config.webhooks, core.archive.clone(), clock, &core.keys)?;
         behind.send(runner);
-        let shared = Shared::new(clock, events);
         let mut links = Links::new(shared.link_context());
         let (_, ready) = links.apply(&config.carriers).await;
         let pump = Pump {

@@ -1,6 +1,7 @@
 //! The journal's two threads: one makes batches durable, one reads bodies back and trims.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
@@ -22,6 +23,7 @@ use crate::message::MessageId;
 use crate::message::Position;
 use crate::message::Record;
 use crate::message::Submission;
+use crate::ops::Metrics;
 use crate::seal::Keys;
 
 /// How often the housekeeper looks whether the archive has passed what may go.
@@ -42,10 +44,12 @@ pub(super) fn write(
     batches: Receiver<Batch>,
     store: watch::Sender<Store>,
     durable: watch::Sender<Position>,
+    metrics: Arc<Metrics>,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("journal".into()).spawn(move || {
         let writer = journal::run(writer, &batches, |outcome| match outcome {
             Ok(end) => {
+                metrics.synced();
                 // Readers first: who hears of an accepted message may ask for it at once.
                 durable.send_replace(end);
                 store.send_modify(|store| *store = Store { end, failed: false });

@@ -170,6 +170,7 @@ pub struct Metrics {
     tls_not_after: Family<HolderLabel, SecondsGauge>,
     tls_broken: Family<HolderLabel, Gauge>,
     store_commit: Histogram,
+    store_syncs: Counter,
     store_bytes: Gauge,
 }
 
@@ -223,6 +224,7 @@ impl Default for Metrics {
             tls_not_after: Family::default(),
             tls_broken: Family::default(),
             store_commit: fast(),
+            store_syncs: Counter::default(),
             store_bytes: Gauge::default(),
         };
         metrics.register_carriers();
@@ -337,6 +339,7 @@ impl Metrics {
             Unit::Seconds,
             self.store_commit.clone(),
         );
+        r.register("store_syncs", "Syncs of the journal", self.store_syncs.clone());
         r.register_with_unit(
             "store",
             "Octets of the journal on disk",
@@ -447,6 +450,11 @@ impl Metrics {
     /// Notes how long one batch took to reach the disk.
     pub fn committed(&self, took: Duration) {
         self.store_commit.observe(took.as_secs_f64());
+    }
+
+    /// Counts one sync of the journal, however many batches it took.
+    pub fn synced(&self) {
+        self.store_syncs.inc();
     }
 
     /// Everything, as OpenMetrics text.

@@ -20,4 +20,5 @@ pub use self::model::SessionId;
 pub use self::model::Tally;
 pub use self::server::Carrier;
 pub use self::server::Server;
+pub use self::server::Sight;
 pub use self::server::StartError;

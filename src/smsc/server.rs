@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 
 use bytes::Buf;
@@ -32,7 +34,9 @@ use crate::pdu::Bind;
 use crate::pdu::Body;
 use crate::pdu::COctetString;
 use crate::pdu::CommandStatus;
+use crate::pdu::DeliverSm;
 use crate::pdu::Frames;
+use crate::pdu::SubmitSm;
 use crate::pdu::encode;
 use crate::session::Event;
 use crate::session::Mode;
@@ -76,6 +80,26 @@ struct Shared {
     model: Mutex<Model>,
     mailboxes: Mutex<BTreeMap<SessionId, mpsc::Sender<Action>>>,
     wake: Notify,
+    watch: OnceLock<Watch>,
+}
+
+/// What passes a simulated carrier, for whoever measures.
+#[derive(Clone, Copy, Debug)]
+pub enum Sight<'a> {
+    /// A submit came.
+    Submit(&'a SubmitSm),
+    /// A receipt, or a message of a handset, leaves.
+    Receipt(&'a DeliverSm),
+    /// It was answered.
+    ReceiptTaken(&'a DeliverSm),
+}
+
+struct Watch(Box<dyn Fn(Sight<'_>) + Send + Sync>);
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").finish_non_exhaustive()
+    }
 }
 
 /// Why a simulated carrier does not start.
@@ -112,6 +136,7 @@ impl Server {
             model: Mutex::new(Model::new(config, clock.now())),
             mailboxes: Mutex::default(),
             wake: Notify::new(),
+            watch: OnceLock::new(),
             clock,
         };
         Ok(Self { listener, tls, carrier: Carrier { shared: Arc::new(shared) } })
@@ -167,6 +192,11 @@ impl Carrier {
         self.shared.model().seen().to_vec()
     }
 
+    /// Shows `watch` what passes from now on; only the first one that watches sees anything.
+    pub fn watch(&self, watch: impl Fn(Sight<'_>) + Send + Sync + 'static) {
+        let _first = self.shared.watch.set(Watch(Box::new(watch)));
+    }
+
     /// Cuts every connection.
     pub fn cut(&self) {
         let sessions: Vec<SessionId> = self.shared.mailboxes().keys().copied().collect();
@@ -190,6 +220,12 @@ impl Shared {
     fn mailbox(&self) -> usize {
         let requests = receive_window(self.model().config());
         MOST_HANDED + usize::from(requests) + SPARE_ORDERS
+    }
+
+    fn show(&self, sight: Sight<'_>) {
+        if let Some(Watch(watch)) = self.watch.get() {
+            watch(sight);
+        }
     }
 
     /// Hands an action to its connection; a receipt for one that is gone waits again.
@@ -408,6 +444,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     asked = true;
                 }
                 Event::Request { sequence_number, body } => {
+                    if let Body::SubmitSm(submit) = &body {
+                        self.shared.show(Sight::Submit(submit));
+                    }
                     self.shared.model().request(now, self.id, sequence_number, &body);
                     asked = true;
                 }
@@ -434,6 +473,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn answered(&mut self, now: crate::time::Time, token: u64, is_taken: bool) {
         let Some(body) = self.sent.remove(&token) else { return };
         if is_taken {
+            if let Body::DeliverSm(deliver) = &body {
+                self.shared.show(Sight::ReceiptTaken(deliver));
+            }
             self.shared.model().delivered(self.id);
         } else {
             self.shared.model().refused(now, self.id, body);
@@ -446,6 +488,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             if self.session.submit(now, self.next_token, body.clone()).is_err() {
                 self.held.push_front(body);
                 return;
+            }
+            if let Body::DeliverSm(deliver) = &body {
+                self.shared.show(Sight::Receipt(deliver));
             }
             self.sent.insert(self.next_token, body);
         }

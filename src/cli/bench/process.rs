@@ -1,0 +1,189 @@
+//! The gateway under measure: a process of its own, and what the system says of it.
+#![expect(clippy::disallowed_methods, reason = "the shell reads the clock and waits")]
+
+use std::path::Path;
+use std::process::Child;
+use std::process::Command;
+use std::time::Duration;
+use std::time::Instant;
+
+use tokio::net::TcpStream;
+use tokio::time::sleep;
+
+use crate::cli::Failure;
+use crate::cli::bench::http::Connection;
+
+/// How long the gateway may take to listen; it may have a journal to read.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A process that goes when this does.
+struct Process(Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+/// A gateway, of one process or several, that goes when this does.
+pub(super) struct Gateway {
+    processes: Vec<Process>,
+    /// Where it takes messages.
+    port: u16,
+}
+
+impl Gateway {
+    /// Starts `binary` with the file `config`, which says that it listens on `port`.
+    pub(super) fn start(binary: &Path, config: &Path, port: u16) -> Result<Self, Failure> {
+        let mut gateway = Self { processes: Vec::new(), port };
+        gateway.spawn(Command::new(binary).arg("run").arg("-c").arg(config))?;
+        Ok(gateway)
+    }
+
+    /// A gateway whose processes [`Self::spawn`] starts.
+    pub(super) const fn of_several(port: u16) -> Self {
+        Self { processes: Vec::new(), port }
+    }
+
+    /// Starts one process of it.
+    pub(super) fn spawn(&mut self, command: &mut Command) -> Result<(), Failure> {
+        let program = command.get_program().to_string_lossy().into_owned();
+        let child = command.spawn().map_err(|error| format!("{program}: {error}"))?;
+        self.processes.push(Process(child));
+        Ok(())
+    }
+
+    /// A connection to it, as soon as it listens.
+    pub(super) async fn connect(&self) -> Result<Connection, Failure> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match TcpStream::connect(("127.0.0.1", self.port)).await {
+                Ok(stream) => return Ok(Connection::new(stream)?),
+                Err(error) if Instant::now() > deadline => return Err(error.into()),
+                Err(_) => sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+
+    /// The sum over all series of a metric.
+    pub(super) async fn metric(&self, name: &str) -> Result<u64, Failure> {
+        let mut connection = self.connect().await?;
+        let answer = connection.call(b"GET /metrics HTTP/1.1\r\nhost: bench\r\n\r\n").await?;
+        let text = String::from_utf8_lossy(&answer.body);
+        let series = text
+            .lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|it| it.starts_with(['{', ' '])));
+        Ok(series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
+    }
+
+    /// Waits until so many binds stand.
+    pub(super) async fn until_bound(&self, binds: u16) -> Result<(), Failure> {
+        for _ in 0..300 {
+            if self.metric("hikyaku_bind_up").await? >= u64::from(binds) {
+                return Ok(());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        Err("the gateway does not bind".into())
+    }
+
+    /// Waits until a count has reached `wanted`; gives up when it stands still.
+    pub(super) async fn until(
+        &self,
+        what: &str,
+        wanted: u64,
+        count: impl AsyncFn(&Self) -> Result<u64, Failure>,
+    ) -> Result<(), Failure> {
+        const STILL: Duration = Duration::from_secs(30);
+        let (mut last, mut seen_at) = (0, Instant::now());
+        loop {
+            let now = count(self).await?;
+            if now >= wanted {
+                return Ok(());
+            }
+            if now > last {
+                (last, seen_at) = (now, Instant::now());
+            }
+            if seen_at.elapsed() > STILL {
+                return Err(format!("{now} of {wanted} messages {what}, and no more do").into());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// What its processes have used so far.
+    pub(super) fn usage(&self) -> Result<Usage, Failure> {
+        let mut usage = Usage::default();
+        for process in &self.processes {
+            let id = process.0.id();
+            usage.cpu += cpu(&format!("/proc/{id}/stat"))?;
+            let written = read(&format!("/proc/{id}/io"))?;
+            usage.written += numbered(&written, "write_bytes:").unwrap_or(0);
+        }
+        Ok(usage)
+    }
+
+    /// Octets of memory that it has now.
+    pub(super) fn memory(&self) -> Result<u64, Failure> {
+        self.status("VmRSS:")
+    }
+
+    /// The most octets of memory that it had.
+    pub(super) fn peak_memory(&self) -> Result<u64, Failure> {
+        self.status("VmHWM:")
+    }
+
+    fn status(&self, key: &str) -> Result<u64, Failure> {
+        let mut kib = 0;
+        for process in &self.processes {
+            let status = read(&format!("/proc/{}/status", process.0.id()))?;
+            kib += numbered(&status, key).ok_or("the process's memory cannot be read")?;
+        }
+        Ok(kib * 1_024)
+    }
+}
+
+/// What processes have used since they started.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Usage {
+    pub(super) cpu: Duration,
+    /// Octets that they had written to disks.
+    pub(super) written: u64,
+}
+
+impl Usage {
+    pub(super) const fn since(self, before: Self) -> Self {
+        Self {
+            cpu: self.cpu.saturating_sub(before.cpu),
+            written: self.written.saturating_sub(before.written),
+        }
+    }
+}
+
+/// The CPU time of this process: generator, carrier and receiver together.
+pub(super) fn own_cpu() -> Result<Duration, Failure> {
+    cpu("/proc/self/stat")
+}
+
+/// Fields 14 and 15 of proc_pid_stat(5), in ticks of 10 ms.
+fn cpu(path: &str) -> Result<Duration, Failure> {
+    let stat = read(path)?;
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<u64>().ok());
+    match (ticks(11), ticks(12)) {
+        (Some(user), Some(system)) => Ok(Duration::from_millis((user + system) * 10)),
+        _ => Err("the process's CPU time cannot be read".into()),
+    }
+}
+
+fn read(path: &str) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}").into())
+}
+
+/// The number behind `key` at the beginning of a line.
+fn numbered(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+    line.trim().trim_end_matches(" kB").parse().ok()
+}
