@@ -294,9 +294,55 @@ pub struct Stamp(pub Time);
 
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let millis = i64::try_from(self.0.as_millis()).unwrap_or(i64::MAX);
-        let at = jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX);
-        write!(f, "{at:.3}")
+        match written(self.0.as_millis()) {
+            Some(octets) => f.write_str(std::str::from_utf8(&octets).unwrap_or_default()),
+            None => write!(f, "{:.3}", jiff::Timestamp::MAX),
+        }
+    }
+}
+
+/// Milliseconds since 1970 as `2026-11-22T04:05:06.789Z`; none from the year 10000 on.
+///
+/// Each message shows half a dozen of them. The calendar is that of RFC 3339, counted in years that
+/// begin in March, so that the leap day is the last one.
+fn written(millis: u64) -> Option<[u8; 24]> {
+    const DAY: u64 = 86_400_000;
+    const FOUR_CENTURIES: u64 = 146_097;
+    /// From 1 March of the year 0 to 1970.
+    const BEFORE_1970: u64 = 719_468;
+    let (days, time) = (millis / DAY + BEFORE_1970, millis % DAY);
+    let (cycle, day) = (days / FOUR_CENTURIES, days % FOUR_CENTURIES);
+    let years = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * years + years / 4 - years / 100);
+    let from_march = (5 * day + 2) / 153;
+    let day = day - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let year = cycle * 400 + years + u64::from(month <= 2);
+    if year > 9_999 {
+        return None;
+    }
+    let (hour, minute) = (time / 3_600_000, time / 60_000 % 60);
+    let (second, milli) = (time / 1_000 % 60, time % 1_000);
+    let mut text = *b"0000-00-00T00:00:00.000Z";
+    for (at, width, number) in [
+        (0, 4, year),
+        (5, 2, month),
+        (8, 2, day),
+        (11, 2, hour),
+        (14, 2, minute),
+        (17, 2, second),
+        (20, 3, milli),
+    ] {
+        put(text.get_mut(at..at + width).unwrap_or_default(), number);
+    }
+    Some(text)
+}
+
+/// Writes the last digits of a number.
+fn put(places: &mut [u8], mut number: u64) {
+    for place in places.iter_mut().rev() {
+        *place = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
     }
 }
 
@@ -403,5 +449,34 @@ impl Snapshot {
             corrected_at: message.corrected_at,
             fallback,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_time_is_written_as_the_calendar_has_it(millis in 0..253_402_000_000_000_u64) {
+            let at = jiff::Timestamp::from_millisecond(i64::try_from(millis).unwrap());
+            let expected = format!("{:.3}", at.unwrap());
+            prop_assert_eq!(Stamp(Time::from_millis(millis)).to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn leap_days_and_the_ends_of_time_are_written() {
+        for (millis, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (4_107_542_399_999, "2100-02-28T23:59:59.999Z"),
+            (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+        ] {
+            assert_eq!(Stamp(Time::from_millis(millis)).to_string(), text);
+        }
+        let last = format!("{:.3}", jiff::Timestamp::MAX);
+        assert_eq!(Stamp(Time::MAX).to_string(), last);
     }
 }

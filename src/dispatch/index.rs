@@ -9,13 +9,14 @@ use hashbrown::HashTable;
 #[derive(Debug)]
 pub(super) struct Index<T> {
     parts: Vec<HashTable<T>>,
+    len: usize,
 }
 
 const PARTS: usize = 1 << 8;
 
 impl<T> Default for Index<T> {
     fn default() -> Self {
-        Self { parts: std::iter::repeat_with(HashTable::new).take(PARTS).collect() }
+        Self { parts: std::iter::repeat_with(HashTable::new).take(PARTS).collect(), len: 0 }
     }
 }
 
@@ -32,6 +33,7 @@ impl<T> Index<T> {
     pub(super) fn insert(&mut self, hash: u64, value: T, rehash: impl Fn(&T) -> u64) {
         if let Some(part) = self.parts.get_mut(part(hash)) {
             part.insert_unique(hash, value, rehash);
+            self.len += 1;
         }
     }
 
@@ -39,11 +41,13 @@ impl<T> Index<T> {
     pub(super) fn remove(&mut self, hash: u64, is_it: impl FnMut(&T) -> bool) -> bool {
         let part = self.parts.get_mut(part(hash));
         let entry = part.and_then(|part| part.find_entry(hash, is_it).ok());
-        entry.map(|entry| entry.remove()).is_some()
+        let was_there = entry.map(|entry| entry.remove()).is_some();
+        self.len -= usize::from(was_there);
+        was_there
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.parts.iter().map(HashTable::len).sum()
+    pub(super) const fn len(&self) -> usize {
+        self.len
     }
 }
 

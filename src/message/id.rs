@@ -42,7 +42,9 @@ macro_rules! id {
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, concat!($prefix, "_{:032x}"), self.0)
+                let digits = digits(self.0);
+                f.write_str(concat!($prefix, "_"))?;
+                f.write_str(std::str::from_utf8(&digits).unwrap_or_default())
             }
         }
 
@@ -86,6 +88,17 @@ macro_rules! id {
             }
         }
     };
+}
+
+/// The 32 hexadecimal digits of a number: ids are written several times a message.
+fn digits(bits: u128) -> [u8; 32] {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
+    let mut digits = [0; 32];
+    for (pair, octet) in digits.chunks_exact_mut(2).zip(bits.to_be_bytes()) {
+        pair.copy_from_slice(&[digit(octet >> 4), digit(octet & 0xf)]);
+    }
+    digits
 }
 
 id!(MessageId, "msg");
@@ -175,6 +188,7 @@ mod tests {
     #[test]
     fn an_id_reads_back_what_it_prints_and_nothing_else() {
         let id = IdSource::new(3).next(Time::from_secs(1));
+        assert_eq!(id.to_string(), format!("msg_{:032x}", id.as_u128()));
         assert_eq!(id.to_string().parse::<MessageId>(), Ok(id));
         for wrong in ["", "msg_", "evt_00000000000000000000000000000000", "msg_+0", "msg_zz"] {
             assert!(wrong.parse::<MessageId>().is_err(), "{wrong}");

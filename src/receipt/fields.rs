@@ -52,7 +52,12 @@ impl Key {
 
     /// The key that `octets` begin with, its colon included, and what follows.
     fn at(octets: &[u8]) -> Option<(Self, &[u8])> {
+        let initial = octets.first()?.to_ascii_lowercase();
         Self::WORDS.iter().find_map(|(key, words)| {
+            // Most words are told from all keys by this alone.
+            if words.first()?.as_bytes().first() != Some(&initial) {
+                return None;
+            }
             let rest = match words {
                 [word] => strip(octets, word)?,
                 [first, second] => {
@@ -188,8 +193,12 @@ pub(super) fn characters(body: &[u8], data_coding: DataCoding) -> Cow<'_, [u8]> 
             .map_or(Cow::Borrowed(body), |text| Cow::Owned(text.into_bytes()))
     };
     let says_utf16 = matches!(data_coding.0, 0x08 | 0x18..=0x1B | 0xE0..=0xEF);
+    let looks_utf16 = matches!(body, [0, ..] | [0xFE, 0xFF, ..]);
+    if !says_utf16 && !looks_utf16 {
+        return Cow::Borrowed(body);
+    }
     let as_is = Fields::read(body).is_receipt();
-    if says_utf16 || (!as_is && matches!(body, [0, ..] | [0xFE, 0xFF, ..])) {
+    if says_utf16 || !as_is {
         let utf16 = utf16();
         if !as_is || Fields::read(&utf16).is_receipt() {
             return utf16;

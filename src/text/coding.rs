@@ -50,6 +50,7 @@ impl Coding {
     /// The units that `character` costs: septets, octets or UTF-16 units.
     ///
     /// `None` when the coding does not hold it.
+    #[inline]
     pub fn units(self, character: char, shifts: Shifts) -> Option<usize> {
         match self {
             Self::Gsm7 => gsm::septets(character, shifts).map(Septets::count),
@@ -73,23 +74,50 @@ impl Coding {
 
     /// Appends the octets of `text`, which the coding holds; GSM septets one an octet.
     pub(super) fn write(self, text: &str, shifts: Shifts, out: &mut impl BufMut) {
+        let mut out = Gathered { out, octets: [0; 64], held: 0 };
         match self {
             Self::Gsm7 => {
                 for septets in text.chars().filter_map(|it| gsm::septets(it, shifts)) {
                     match septets {
-                        Septets::One(code) => out.put_u8(code),
-                        Septets::Escaped(code) => out.put_slice(&[gsm::ESCAPE, code]),
+                        Septets::One(code) => out.put([code]),
+                        Septets::Escaped(code) => out.put([gsm::ESCAPE, code]),
                     }
                 }
             }
             Self::Latin1 | Self::Ascii => {
                 let octets = text.chars().filter_map(|character| u8::try_from(character).ok());
-                octets.for_each(|octet| out.put_u8(octet));
+                octets.for_each(|octet| out.put([octet]));
             }
-            Self::Cp1252 => text.chars().filter_map(cp1252).for_each(|octet| out.put_u8(octet)),
-            Self::Ucs2 => text.encode_utf16().for_each(|unit| out.put_u16(unit)),
+            Self::Cp1252 => text.chars().filter_map(cp1252).for_each(|octet| out.put([octet])),
+            Self::Ucs2 => text.encode_utf16().for_each(|unit| out.put(unit.to_be_bytes())),
             Self::Binary => {}
         }
+        out.flush();
+    }
+}
+
+/// Octets on their way into a buffer, many at a time: each step there has its price.
+struct Gathered<'a, B> {
+    out: &'a mut B,
+    octets: [u8; 64],
+    held: usize,
+}
+
+impl<B: BufMut> Gathered<'_, B> {
+    #[inline]
+    fn put<const N: usize>(&mut self, octets: [u8; N]) {
+        if self.held + N > self.octets.len() {
+            self.flush();
+        }
+        if let Some(place) = self.octets.get_mut(self.held..self.held + N) {
+            place.copy_from_slice(&octets);
+            self.held += N;
+        }
+    }
+
+    fn flush(&mut self) {
+        self.out.put_slice(self.octets.get(..self.held).unwrap_or_default());
+        self.held = 0;
     }
 }
 

@@ -84,10 +84,12 @@ impl Septets {
 }
 
 /// The septets of `character`; `None` when the tables in use do not hold it.
+#[inline]
 pub(super) fn septets(character: char, shifts: Shifts) -> Option<Septets> {
     if shifts.is_none() { default_septets(character) } else { national_septets(character, shifts) }
 }
 
+#[inline]
 fn default_septets(character: char) -> Option<Septets> {
     match LATIN.get(character as usize) {
         Some(&NONE) => None,

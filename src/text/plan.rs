@@ -523,11 +523,25 @@ fn line_breaks(text: &str, newline: Newline) -> Cow<'_, str> {
     }
 }
 
+/// Whether a character is its own form NFC beside any other of these: Latin letters, kana and the
+/// ideographs of daily use, found without a table.
+const fn stays(character: char) -> bool {
+    matches!(
+        character,
+        '\0'..='\u{2FF}'
+            | '\u{3000}'..='\u{3029}'
+            | '\u{3030}'..='\u{3098}'
+            | '\u{309B}'..='\u{30FF}'
+            | '\u{4E00}'..='\u{9FFF}'
+            | '\u{FF01}'..='\u{FF9D}'
+    )
+}
+
 /// The form NFC of `text`, when that is another text.
 ///
 /// The compatibility ideographs stay: NFC would turn `\u{FA19}`, as a name is written, into `神`.
 fn compose(text: &str) -> Option<String> {
-    if text.is_ascii() || is_nfc_quick(text.chars()) == IsNormalized::Yes {
+    if text.chars().all(stays) || is_nfc_quick(text.chars()) == IsNormalized::Yes {
         return None;
     }
     let ideograph = |c| matches!(c, '\u{F900}'..='\u{FAFF}' | '\u{2F800}'..='\u{2FA1F}');
@@ -556,6 +570,15 @@ mod tests {
 
     fn fault(index: usize, character: char) -> Fault {
         Fault { index, character }
+    }
+
+    #[test]
+    fn what_stays_needs_no_table() {
+        for character in ('\0'..=char::MAX).filter(|character| stays(*character)) {
+            let quick = is_nfc_quick(std::iter::once(character)) == IsNormalized::Yes;
+            let starts = unicode_normalization::char::canonical_combining_class(character) == 0;
+            assert!(quick && starts, "{character:?}");
+        }
     }
 
     #[test]

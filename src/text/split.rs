@@ -388,6 +388,9 @@ fn write_piece(
 
 /// The units of all of `text`.
 fn units(text: &str, options: &SplitOptions) -> Result<usize, SplitError> {
+    if options.coding == Coding::Ucs2 {
+        return Ok(text.chars().map(char::len_utf16).sum());
+    }
     let shifts = options.shifts();
     let mut units = 0;
     for (index, character) in text.chars().enumerate() {
