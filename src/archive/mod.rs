@@ -6,7 +6,8 @@
 //!
 //! * Texts and numbers lie sealed under the key of the day on which they were written
 //!   ([`seal`](crate::seal)); numbers are found through a keyed digest. Once a key is erased, what it
-//!   sealed is shown as [`ERASED`], or not at all, and everything else as before.
+//!   sealed is shown as [`ERASED`], or not at all, and everything else as before. A message that
+//!   lives longer is sealed again, and from then on found by everything but its number.
 //! * What changed lately is in memory and read from there; the rest is in one SQLite file a day.
 //! * [`Archive::applied`] says how far the records are applied: who waits for the durable end of
 //!   the journal and reads then sees all that was durable.
