@@ -222,9 +222,14 @@ impl Book {
         receipt: &ReceiptRecord,
     ) -> Time {
         let Some(slot) = self.table.find(place.id) else {
-            // Its beginning is gone with an old file; the receipt may have waited for it here.
-            for carrier in routes.carriers() {
-                self.take_orphan(carrier.id, receipt);
+            // Its beginning is gone with an old file; the receipt may have waited for it here. Where
+            // two carriers wrote the same, both stay: one too many is dropped in its time.
+            let carriers = routes.carriers().map(|carrier| carrier.id);
+            let message = &receipt.carrier_message_id;
+            let waits =
+                |carrier: &CarrierId| self.orphans.find(*carrier, message, Some(receipt)).is_some();
+            if let [carrier] = carriers.filter(waits).collect::<Vec<_>>()[..] {
+                self.take_orphan(carrier, receipt);
             }
             return at;
         };
@@ -392,17 +397,22 @@ impl Book {
     /// Forgets what is too old or too much, a little with each record.
     fn forget(&mut self, at: Time) {
         const AT_ONCE: usize = 4;
-        self.requests.forget(at);
+        self.time = self.time.max(at);
+        self.requests.forget(self.time);
         self.usage.turn(at);
         for _ in 0..AT_ONCE {
             let Some(slot) = self.late.head() else { return };
-            let is_old = self.table[slot].due + self.late_hold < at;
-            if !is_old && self.late.len() <= self.late_limit {
+            if !self.is_too_late(slot) && self.late.len() <= self.late_limit {
                 return;
             }
             self.late.remove(&mut self.table, slot);
             self.remove(slot);
         }
+    }
+
+    /// Whether the time is over in which a receipt could correct a finished message.
+    pub(super) fn is_too_late(&self, slot: Slot) -> bool {
+        self.table[slot].due + self.late_hold < self.time
     }
 }
 
@@ -469,5 +479,44 @@ fn restore_segment(live: &mut Live, carrier: CarrierId, carried: &CarriedSegment
         segment.is_doubtful = carried.standing & CarriedSegment::DOUBTFUL != 0;
         segment.refusal = carried.status.map(|status| (status, None));
         segment.id = carried.carrier_message_id.clone();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::Config;
+    use crate::pdu::InterfaceVersion;
+    use crate::route::Carrier;
+    use crate::route::CarrierConfig;
+
+    #[test]
+    fn a_receipt_of_a_forgotten_message_takes_no_other_carriers_receipt_along() {
+        let config: CarrierConfig = toml::from_str("rate = \"1/s\"").unwrap();
+        let carrier = |name| Carrier::new(name, config.clone(), InterfaceVersion::V3_4);
+        let route = toml::from_str("name = \"main\"\ncarriers = [\"alpha\", \"beta\"]").unwrap();
+        let mut routes = Routes::new(vec![carrier("alpha"), carrier("beta")], vec![route]).unwrap();
+        let receipt = ReceiptRecord {
+            carrier_message_id: "17".into(),
+            text_id: "".into(),
+            source: "819012345678".into(),
+            state: "DELIVERED".into(),
+            is_final: true,
+            error: "".into(),
+            raw: "id:17 stat:DELIVRD".into(),
+        };
+        for carriers in [vec!["alpha"], vec!["alpha", "beta"]] {
+            let mut book = Book::new(&Config::default());
+            for carrier in &carriers {
+                let (at, carrier) = (Time::from_secs(1), (*carrier).into());
+                let receipt = receipt.clone();
+                book.apply(&mut routes, &Record::Orphan { at, carrier, receipt });
+            }
+            let (at, receipt) = (Time::from_secs(2), receipt.clone());
+            let id = MessageId::from_u128(7);
+            book.apply(&mut routes, &Record::Receipt { id, at, attempt: 1, segment: 0, receipt });
+            let left = if carriers.len() == 1 { 0 } else { 2 };
+            assert_eq!(book.orphans.len(), left, "{carriers:?}");
+        }
     }
 }

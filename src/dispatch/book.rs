@@ -52,6 +52,8 @@ pub(super) struct Book {
     pub(super) repeats: Repeats,
     pub(super) parts: Parts,
     pub(super) usage: Usage,
+    /// When the newest record was made.
+    pub(super) time: Time,
 }
 
 impl Book {
@@ -70,6 +72,7 @@ impl Book {
             repeats: Repeats::new(count(config.repeat_limit)),
             parts: Parts::new(config.reassembly()),
             usage: Usage::default(),
+            time: Time::ZERO,
         }
     }
 

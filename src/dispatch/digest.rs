@@ -1,5 +1,6 @@
 //! One number for the whole book, to compare two of them.
 
+use std::collections::BTreeSet;
 use std::hash::DefaultHasher;
 use std::hash::Hash;
 use std::hash::Hasher;
@@ -14,27 +15,34 @@ use super::live::Live;
 impl Book {
     /// A hash of what the book says, whatever order it came in and whatever numbers names have.
     ///
-    /// What is only a help is left out: references and repeats may be forgotten at any time.
+    /// What counts no more is left out, for it is forgotten a little at a time; and so are
+    /// references and repeats, which are only a help.
     pub(super) fn digest(&self, routes: &Routes) -> u64 {
-        let held = self.table.slots().map(|slot| &self.table[slot]);
-        let held = held.filter(|live| live.id().as_u128() != 0);
-        let messages = held.map(|live| self.digest_of(routes, live));
-        let requests = self.requests.iter().map(|request| {
+        let held = self.table.slots().filter(|slot| {
+            let live = &self.table[*slot];
+            live.id().as_u128() != 0 && !(live.is_finished() && self.is_too_late(*slot))
+        });
+        let messages = held.map(|slot| self.digest_of(routes, &self.table[slot]));
+        let requests = self.requests.iter().filter(|request| request.until > self.time);
+        let requests = requests.map(|request| {
             let (key, fingerprint) = (request.entry.key, request.entry.fingerprint);
             hash(&(key, fingerprint, request.id, request.until, request.position))
         });
-        let orphans = self.orphans.iter().map(|(_, orphan)| {
-            let receipt = &orphan.receipt;
-            let name = routes.carrier_name(orphan.carrier);
-            hash(&(orphan.at, name, &receipt.carrier_message_id, &receipt.state, &receipt.raw))
-        });
+        // Of one that two carriers wrote alike, a replay may hold both.
+        let orphans: BTreeSet<u64> = self
+            .orphans
+            .iter()
+            .map(|(_, orphan)| {
+                let receipt = &orphan.receipt;
+                hash(&(&receipt.carrier_message_id, &receipt.state, &receipt.raw))
+            })
+            .collect();
         let used = self
             .usage
             .iter()
             .map(|(day, key, used)| hash(&(day, self.keys.get(key), used.count, used.position)));
         let all = messages.chain(requests).chain(orphans).chain(used);
-        let order = [self.live(), self.late.len(), self.parts.len()];
-        all.fold(hash(&order), u64::wrapping_add)
+        all.fold(hash(&(self.live(), self.parts.len())), u64::wrapping_add)
     }
 
     fn digest_of(&self, routes: &Routes, live: &Live) -> u64 {

@@ -47,6 +47,13 @@ pub(super) struct Errands {
     inquiries: BTreeMap<MessageId, Inquiry>,
 }
 
+impl Errands {
+    /// Whether a carrier is asked about the message, or for it.
+    pub(super) fn is_asking(&self, id: MessageId) -> bool {
+        self.recalls.contains_key(&id) || self.inquiries.contains_key(&id)
+    }
+}
+
 /// A message that is to come back from its carrier.
 #[derive(Debug)]
 struct Recall {

@@ -292,8 +292,10 @@ pub(super) struct Segment {
 impl Segment {
     /// Whether an earlier try without an answer may be what the carrier has of it.
     pub(super) const fn is_in_doubt(&self) -> bool {
-        let is_open =
-            matches!(self.standing, Standing::ToSend | Standing::Sending | Standing::Refused);
+        let is_open = matches!(
+            self.standing,
+            Standing::ToSend | Standing::Sending | Standing::Refused | Standing::Failed
+        );
         self.is_doubtful && is_open
     }
 }

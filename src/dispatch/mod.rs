@@ -129,6 +129,8 @@ pub struct Dispatch {
     synced: Drain,
     /// How far the walk has come that looks at all lanes after a carrier went down or up.
     review: Option<Slot>,
+    /// How far the walk has come that sets timers anew after a reload.
+    retime: Option<Slot>,
     inbound_ids: IdSource,
     next_token: u64,
     is_store_down: bool,
@@ -154,6 +156,7 @@ impl Dispatch {
             ended: Drain::default(),
             synced: Drain::default(),
             review: None,
+            retime: None,
             inbound_ids: IdSource::new(seed),
             next_token: 0,
             is_store_down: false,
@@ -237,7 +240,7 @@ impl Dispatch {
         if self.is_store_down {
             return None;
         }
-        if self.review.is_some() || !self.dirty.is_empty() {
+        if self.review.is_some() || self.retime.is_some() || !self.dirty.is_empty() {
             return Some(Time::ZERO);
         }
         let hold = self.config.orphan_hold.0;
@@ -267,6 +270,7 @@ impl Dispatch {
         }
         self.run_timers(now);
         self.run_review(now);
+        self.run_retime(now);
         self.drop_orphans(now);
         self.give_up_parts(now);
         self.clean(now);
@@ -276,13 +280,12 @@ impl Dispatch {
     /// Lets everything leave that may: through the gate, into the windows, past the rates.
     fn send(&mut self, now: Time) {
         self.open_gate();
-        let woken = self
-            .stations
-            .iter()
-            .enumerate()
-            .filter(|(_, station)| station.wake_at.is_some_and(|wake_at| wake_at <= now));
-        let woken = woken.filter_map(|(number, _)| u16::try_from(number).ok().map(CarrierId));
-        self.dirty.extend(woken);
+        for (station, number) in self.stations.iter_mut().zip(0..) {
+            // What is still to be waited for is found out anew.
+            if station.wake_at.take_if(|wake_at| *wake_at <= now).is_some() {
+                self.dirty.insert(CarrierId(number));
+            }
+        }
         for carrier in std::mem::take(&mut self.dirty) {
             self.stage(now, carrier);
             self.open_gate();

@@ -51,11 +51,11 @@ impl Dispatch {
     ) {
         let Some((carrier, flight)) = self.land(bind, token) else { return };
         self.heed_congestion(now, carrier, &flight, body);
+        let verdict = self.verdict(carrier, status, failure_reason(body));
+        self.adjust_pace(now, carrier, &flight, &verdict);
         let Errand::Submit { attempt, segment } = flight.errand else {
             return self.on_errand_answered(now, &flight, status, body);
         };
-        let verdict = self.verdict(carrier, status, failure_reason(body));
-        self.adjust_pace(now, carrier, &flight, &verdict);
         self.notice_answer(now, carrier, &flight, &verdict);
         let Some(slot) = self.book.table.find(flight.id) else { return };
         let carrier_message_id = message_id(status, body);
@@ -411,6 +411,7 @@ impl Dispatch {
             uncertain,
         };
         self.notice(Notice::Fallback { from, to, reason });
+        self.drop_errand(id);
         self.record(Record::Requeued { id, at: now, due: now, decision, reason });
         self.enter_lane(now, slot, choice.carrier, choice.until);
     }
@@ -421,19 +422,25 @@ impl Dispatch {
         live.place = Place::Taken;
         live.lane = live.carrier;
         let (id, carrier, wanted) = (live.id(), live.carrier, live.receipts);
-        let Some(attempt) = live.present() else { return };
-        let (number, taken_at) = (attempt.number, attempt.taken_at);
+        let Some(number) = live.present().map(|attempt| attempt.number) else { return };
         self.bodies.drop(id);
         let config = self.routes.carrier(carrier).map(|carrier| &carrier.config);
         let asked = config.is_none_or(|config| config.submit.receipts);
         if wanted == crate::message::ReceiptsWanted::None || !asked {
             return self.finish(now, slot, State::Unknown, Some(Reason::NoReceiptWanted));
         }
-        let end = taken_at + self.receipt_timeout(carrier);
-        let rules = self.rules_of(&self.book.table[slot]);
-        let patience = rules.deadline(crate::route::Waiting::Delivery { since: taken_at });
-        self.timers.set(slot, patience.map_or(end, |patience| patience.min(end)));
+        self.watch_taken(slot);
         self.weigh_receipts(now, slot, number);
+    }
+
+    /// Sets the timer of a message that waits for receipts.
+    pub(super) fn watch_taken(&mut self, slot: Slot) {
+        let live = &self.book.table[slot];
+        let Some(attempt) = live.present() else { return };
+        let since = attempt.taken_at;
+        let end = since + self.receipt_timeout(attempt.carrier);
+        let patience = self.rules_of(live).deadline(crate::route::Waiting::Delivery { since });
+        self.timers.set(slot, patience.map_or(end, |patience| patience.min(end)));
     }
 
     /// Nothing more is sent: a carrier may have the message.
@@ -442,9 +449,14 @@ impl Dispatch {
         let live = &mut self.book.table[slot];
         live.place = Place::Held;
         let id = live.id();
+        self.watch_held(now, slot);
+        self.bodies.drop(id);
+    }
+
+    /// Sets the timer of a message of which nothing more is sent.
+    pub(super) fn watch_held(&mut self, now: Time, slot: Slot) {
         let until = self.hold_end(slot).max(now);
         self.timers.set(slot, until);
-        self.bodies.drop(id);
     }
 
     /// When the last attempt that may still arrive is given up on.

@@ -44,7 +44,7 @@ impl Dispatch {
     /// Takes a new config: carriers and routes may have come, changed or gone, also with live
     /// messages on them.
     ///
-    /// Limits and rates hold from now on. A message whose carrier is gone goes to the next one of
+    /// Limits, rates and times hold from now on. A message whose carrier is gone goes to the next one of
     /// its route; one whose route is gone goes by the route that takes it now.
     ///
     /// # Errors
@@ -64,6 +64,7 @@ impl Dispatch {
         self.sync_stations(now);
         self.make_homes();
         self.review = Some(Slot(0));
+        self.retime = Some(Slot(0));
         self.turn(now);
         Ok(())
     }

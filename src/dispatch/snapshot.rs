@@ -8,7 +8,6 @@ use crate::time::Rate;
 use crate::time::Time;
 
 use super::Dispatch;
-use super::station::Bind;
 use super::station::Station;
 
 /// How things stand at the moment.
@@ -41,9 +40,9 @@ pub struct CarrierSnapshot {
     pub is_configured: bool,
     /// How many of its binds take submits.
     pub binds: usize,
-    /// How many requests may be unanswered, over all binds.
+    /// How many requests may be unanswered, over all binds that take submits.
     pub window: u32,
-    /// How many are, or are about to leave.
+    /// How many are, or are about to leave, also on binds that take no more.
     pub window_used: u32,
     /// The rate in force, in segments.
     pub rate: Rate,
@@ -91,14 +90,13 @@ impl Dispatch {
 
     fn carrier_snapshot(&self, now: Time, station: &Station, ledger: usize) -> CarrierSnapshot {
         let open = || station.binds.values().filter(|bind| bind.is_open());
-        let sum = |of: fn(&Bind) -> u16| open().map(|bind| u32::from(of(bind))).sum();
         let silent_until = station.pace.silent_until();
         CarrierSnapshot {
             carrier: station.name.clone(),
             is_configured: station.carrier.is_some(),
             binds: open().count(),
-            window: sum(|bind| bind.window),
-            window_used: sum(|bind| bind.used),
+            window: open().map(|bind| u32::from(bind.window)).sum(),
+            window_used: station.binds.values().map(|bind| u32::from(bind.used)).sum(),
             rate: station.pace.rate(),
             silent_for: (silent_until > now).then(|| silent_until.since(now)),
             ledger,

@@ -159,7 +159,18 @@ mod tests {
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
+    #[test]
+    fn the_first_timer_may_belong_to_slot_zero_at_time_zero() {
+        let mut timers = Timers::default();
+        timers.set(Slot(0), Time::ZERO);
+        assert_eq!(timers.next(), Some(Time::ZERO));
+        assert_eq!(timers.pop(Time::ZERO), Some(Slot(0)));
+        assert_eq!(timers.next(), None);
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn timers_go_off_in_their_order_however_they_are_moved(
             moves in prop::collection::vec((0..40_u32, prop::option::of(1..1_000_u64)), 1..300)

@@ -125,6 +125,26 @@ impl Dispatch {
         self.review = last.map(|slot| Slot(slot.0 + 1));
     }
 
+    /// Walks over all messages after a reload, and waits for receipts as long as the config says now.
+    pub(super) fn run_retime(&mut self, now: Time) {
+        const AT_ONCE: u32 = 1_024;
+        let Some(first) = self.retime else { return };
+        let mut last = None;
+        for slot in self.book.table.slots_from(first, AT_ONCE) {
+            last = Some(slot);
+            let live = &self.book.table[slot];
+            if self.errands.is_asking(live.id()) {
+                continue;
+            }
+            match live.place {
+                Place::Taken => self.watch_taken(slot),
+                Place::Held => self.watch_held(now, slot),
+                _ => {}
+            }
+        }
+        self.retime = last.map(|slot| Slot(slot.0 + 1));
+    }
+
     fn review_one(&mut self, now: Time, slot: Slot) {
         match self.bind_deadline(slot) {
             Some(deadline) if deadline > now => self.watch_lane(slot, Some(deadline)),

@@ -242,7 +242,11 @@ impl<F: Fn(CarrierId) -> Standing> Case<'_, F> {
 
     fn failed(&self, state: ReceiptState, error: &str, reason: Reason) -> Next {
         let onward = self.onward(self.rules.on_receipt(state, error), reason);
-        onward.unwrap_or_else(|| self.end(rules::end_of(state), reason))
+        // An earlier try without an answer has no receipt that could be told to be about it.
+        onward.unwrap_or_else(|| match self.progress.unknowns {
+            0 => Next::End { state: rules::end_of(state), reason },
+            _ => Next::Hold { reason },
+        })
     }
 
     /// What waits in a lane may come back to this carrier: it counts as not tried.

@@ -6,6 +6,7 @@ use hikyaku::dispatch::Reply;
 use hikyaku::message::Class;
 use hikyaku::message::Decision;
 use hikyaku::message::Record;
+use hikyaku::message::State;
 use hikyaku::pdu::Body;
 use hikyaku::pdu::CommandStatus;
 
@@ -204,6 +205,25 @@ fn an_otp_without_an_answer_goes_elsewhere_and_its_late_answer_counts() {
 }
 
 #[test]
+fn a_late_answer_does_not_take_the_message_from_the_carrier_that_has_it_by_then() {
+    let mut world = World::given(TWO);
+    world.bound("alpha", 0, 10);
+    world.bound("beta", 0, 10);
+    let id = world.send(Class::Otp, "1234");
+    let first = world.one();
+    world.pass(SECOND * 10);
+    let second = world.one();
+    world.ok(&second, "b1");
+    world.ok(&first, "a1");
+    world.pass(SECOND * 74 * 3_600);
+    assert_eq!(
+        (world.end(id), &*world.finish(id).unwrap().carrier),
+        ("unknown: no_receipt".into(), "beta")
+    );
+    world.check_replay();
+}
+
+#[test]
 fn a_late_answer_takes_the_message_back_while_the_second_carrier_was_sent_nothing() {
     let mut world = World::given(TWO);
     world.bound("alpha", 0, 10);
@@ -301,6 +321,45 @@ fn a_message_is_taken_back_first_where_the_carrier_can() {
 }
 
 #[test]
+fn a_message_that_went_elsewhere_cannot_be_taken_back_from_where_it_was() {
+    let config = TWO.replacen("1000/s\"", "1000/s\"\n    cancel_sm = true", 1);
+    let mut world = World::given(&config);
+    world.bound("alpha", 0, 10);
+    world.bound("beta", 0, 10);
+    let id = world.send(Class::Otp, "1234");
+    let first = world.one();
+    world.ok(&first, "a1");
+    let ticket = world.cancel(id);
+    let recall = world.one();
+    world.receipt("alpha", "a1", "UNDELIV");
+    assert_eq!(world.replies[&ticket], Reply::TooLate { state: State::Submitted });
+    let second = world.one();
+    assert_eq!(second.carrier(), "beta");
+    world.cancelled(&recall, ROK);
+    world.ok(&second, "b1");
+    world.receipt("beta", "b1", "DELIVRD");
+    assert_eq!(world.end(id), "delivered");
+    world.check_replay();
+}
+
+#[test]
+fn a_throttled_recall_slows_the_carrier_down_too() {
+    let config = ONE.replacen("1000/s\"", "1000/s\"\n    cancel_sm = true", 1);
+    let mut world = World::given(&config);
+    world.bound("alpha", 0, 10);
+    let id = world.send(Class::Otp, "1234");
+    let sent = world.one();
+    world.ok(&sent, "a1");
+    let ticket = world.cancel(id);
+    let recall = world.one();
+    assert_eq!(world.dispatch.snapshot(world.now).carriers[0].window_used, 1);
+    world.cancelled(&recall, THROTTLED);
+    assert_eq!(world.replies[&ticket], Reply::TooLate { state: State::Submitted });
+    let alpha = &world.dispatch.snapshot(world.now).carriers[0];
+    assert_eq!((alpha.silent_for, alpha.window_used), (Some(SECOND), 0));
+}
+
+#[test]
 fn an_owner_can_take_a_message_back_where_the_carrier_can() {
     let config = ONE.replacen("rate = \"1000/s\"", "rate = \"1000/s\"\n    cancel_sm = true", 1);
     for (status, end) in [(ROK, "cancelled: cancelled"), (CommandStatus::ESME_RCANCELFAIL, "live")]
@@ -353,6 +412,35 @@ fn an_unknown_outcome_is_sent_again_only_where_the_carrier_says_so() {
     world.ok(&again, "a1");
     world.receipt("alpha", "a1", "DELIVRD");
     assert_eq!(world.end(id), "delivered");
+    world.check_replay();
+}
+
+#[test]
+fn what_failed_when_it_was_sent_again_may_still_arrive_from_the_first_try() {
+    let fallback = "carriers = [\"alpha\", \"beta\"]\n    fallback = { receipt_states = [\"undeliverable\"], unknown = \"hold\" }";
+    let config = TWO.replacen("1000/s\"", "1000/s\"\n    resend_unknown = true", 1);
+    let mut world = World::given(&config.replace("carriers = [\"alpha\", \"beta\"]", fallback));
+    world.bound("alpha", 0, 10);
+    world.bound("beta", 0, 10);
+    let [doubtful, certain] = ["first", "second"].map(|text| {
+        let id = world.send(Class::Transactional, text);
+        let sent = world.one();
+        if text == "first" {
+            world.lost("alpha", 0);
+            world.bound("alpha", 0, 10);
+            world.pass(SECOND * 60);
+            let again = world.one();
+            world.ok(&again, "a1");
+        } else {
+            world.ok(&sent, "a2");
+        }
+        id
+    });
+    world.receipt("alpha", "a1", "UNDELIV");
+    assert!(world.sent.is_empty(), "the first copy may arrive: {:?}", world.sent);
+    assert_eq!(world.end(doubtful), "undeliverable: undeliverable");
+    world.receipt("alpha", "a2", "UNDELIV");
+    assert_eq!((world.one().carrier(), world.end(certain)), ("beta", "live".into()));
     world.check_replay();
 }
 
@@ -474,6 +562,26 @@ fn a_carrier_that_leaves_the_config_gives_its_messages_away() {
     assert_eq!(world.one().carrier(), "beta");
     assert_eq!(world.end(id), "live");
     world.check_replay();
+}
+
+#[test]
+fn a_carrier_that_leaves_the_config_or_a_drain_ends_the_wait_for_its_rate() {
+    for is_drain in [false, true] {
+        let mut world = World::given(&TWO.replace("1000/s", "1/s"));
+        world.bound("alpha", 0, 10);
+        for _ in 0..3 {
+            world.send(Class::Marketing, "sale");
+        }
+        assert_eq!(world.one().carrier(), "alpha");
+        if is_drain {
+            world.tell(Event::Drain);
+        } else {
+            let route = "[[routes]]\nname = \"main\"\ncarriers = [\"beta\"]\n";
+            world.reconfigure(&format!("[carriers.beta]\nrate = \"10/s\"\n{route}"));
+        }
+        world.pass(SECOND * 5);
+        assert!(world.dispatch.poll_timeout().is_none_or(|at| at > world.now));
+    }
 }
 
 #[test]

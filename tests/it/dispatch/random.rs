@@ -16,6 +16,7 @@ use hikyaku::message::MessageId;
 use hikyaku::message::ReceiptsWanted;
 use hikyaku::pdu::Body;
 use hikyaku::pdu::CommandStatus;
+use hikyaku::pdu::EsmClass;
 use hikyaku::time::Time;
 
 use super::world::ROK;
@@ -47,6 +48,13 @@ const CONFIG: &str = r#"
     idempotency_ttl = "10m"
 "#;
 
+const CLEANS: &str = r#"
+    clean_above_bytes = 2_000
+    orphan_hold = "5s"
+    reassembly_timeout = "5s"
+    reference_hold = "5s"
+"#;
+
 const RATES: [(&str, usize); 3] = [("alpha", 20), ("beta", 5), ("gamma", 100)];
 
 #[test]
@@ -64,7 +72,7 @@ fn whatever_happens_every_message_ends_once_and_no_promise_is_broken() {
 /// The script of a fuzzer: its octets are the chances, and it is over when they are.
 pub(crate) fn play(octets: &[u8]) {
     let (first, rest) = octets.split_first().unwrap_or((&0, &[]));
-    Script::of(Dice::Octets(rest.iter().copied().collect()), first & 1 == 1).run();
+    Script::of(Dice::Octets(rest.iter().copied().collect()), u64::from(*first)).run();
 }
 
 /// Where chance comes from.
@@ -124,16 +132,15 @@ struct Script {
 
 impl Script {
     fn new(seed: u64) -> Self {
-        // Every other one has no room for bodies, so that they are read back.
-        Self::of(Dice::Seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)), seed % 2 == 1)
+        Self::of(Dice::Seed(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)), seed)
     }
 
-    fn of(dice: Dice, is_narrow: bool) -> Self {
+    /// Some worlds have no room for bodies, so that they are read back; some clean their journal.
+    fn of(dice: Dice, kind: u64) -> Self {
+        let bodies = if kind & 1 == 1 { "body_bytes = 0" } else { "" };
+        let cleans = if kind & 2 == 2 { CLEANS } else { "" };
         Self {
-            world: World::given(&match is_narrow {
-                false => CONFIG.to_owned(),
-                true => format!("{CONFIG}\n    body_bytes = 0\n"),
-            }),
+            world: World::given(&format!("{CONFIG}\n{bodies}\n{cleans}")),
             dice,
             up: BTreeMap::new(),
             pending: Vec::new(),
@@ -179,7 +186,8 @@ impl Script {
             25..=31 => self.bind_or_lose(),
             32..=54 => self.answer(),
             55..=57 => self.time_out(),
-            58..=69 => self.receipt(),
+            58..=67 => self.receipt(),
+            68..=69 => self.handset(),
             70..=72 => self.cancel(),
             73..=89 => {
                 let millis = [1, 20, 200, 1_000, 15_000, 120_000];
@@ -189,6 +197,7 @@ impl Script {
             90..=92 => self.late_answer(),
             93..=94 => self.store(),
             95 => self.crash(),
+            96 => self.calm(),
             _ => {
                 self.world.syncs = !self.world.syncs;
                 self.world.sync();
@@ -345,9 +354,30 @@ impl Script {
         self.world.receipt(&carrier, &id, stat);
     }
 
+    /// A part of a message from a handset, in any order, some of them never.
+    fn handset(&mut self) {
+        let [reference, number] = [self.pick(&[1, 2]).unwrap(), self.pick(&[1, 2, 3]).unwrap()];
+        let octets = [5, 0, 3, reference, 3, number, b'x'];
+        let sequence = self.world.deliver("beta", "819011112222", EsmClass(0x40), &octets);
+        let is_down = self.world.acks.contains(&(sequence, CommandStatus::ESME_RX_T_APPN));
+        assert!(is_down || !self.world.syncs || self.world.was_acked(sequence));
+    }
+
     fn cancel(&mut self) {
         if let Some((_, id)) = self.pick(&self.accepted.clone()) {
             self.world.cancel(id);
+        }
+    }
+
+    /// A quiet while in which most messages come to their end.
+    fn calm(&mut self) {
+        for _ in 0..20 {
+            self.answer();
+            self.world.pass(SECOND * 2);
+            self.look();
+        }
+        for (carrier, id) in self.ids.values().flatten().cloned().collect::<Vec<_>>() {
+            self.world.receipt(&carrier, &id, "DELIVRD");
         }
     }
 

@@ -12,6 +12,7 @@ use hikyaku::pdu::MessageState;
 
 use super::world::ONE;
 use super::world::SECOND;
+use super::world::TWO;
 use super::world::World;
 use super::world::three_segments;
 
@@ -243,7 +244,7 @@ fn a_state_on_the_way_ends_nothing() {
 
 #[test]
 fn two_carriers_may_use_the_same_id() {
-    let mut world = World::given(super::world::TWO);
+    let mut world = World::given(TWO);
     world.bound("beta", 0, 10);
     let first = world.send(Class::Otp, "1");
     world.pass(SECOND * 6);
@@ -370,4 +371,27 @@ fn the_carrier_is_asked_before_a_message_is_given_up_where_it_answers() {
     world.queried(&second, MessageState::UNKNOWN);
     assert_eq!(world.end(unknown), "unknown: no_receipt");
     world.check_replay();
+}
+
+#[test]
+fn a_reload_changes_how_long_receipts_are_waited_for() {
+    let wait = |timeout: &str| {
+        ONE.replace("1000/s\"", &format!("1000/s\"\n    receipts = {{ timeout = \"{timeout}\" }}"))
+    };
+    for carrier in [wait("2m"), TWO.replace("alpha", "gamma")] {
+        let mut world = World::given(&carrier);
+        // Taken while its carrier is not in the config, so that nobody knows how long to wait.
+        if carrier.contains("gamma") {
+            world = World::given(&wait("2m"));
+        }
+        world.bound("alpha", 0, 10);
+        let id = world.send(Class::Otp, "1234");
+        let sent = world.one();
+        world.reconfigure(&carrier);
+        world.ok(&sent, "a1");
+        world.reconfigure(&wait("30s"));
+        world.pass(SECOND * 31);
+        assert_eq!(world.end(id), "unknown: no_receipt");
+        world.check_replay();
+    }
 }

@@ -276,7 +276,10 @@ impl World {
     /// When time passes, with a wake whenever the dispatcher asks for one.
     pub(super) fn pass(&mut self, span: Duration) {
         let until = self.now + span;
+        let mut in_vain = 0;
         while let Some(at) = self.dispatch.poll_timeout().filter(|at| *at <= until) {
+            in_vain = if at > self.now { 0 } else { in_vain + 1 };
+            assert!(in_vain < 10_000, "wants to be woken for ever");
             self.now = self.now.max(at);
             self.tell(Event::Wake);
         }
