@@ -86,6 +86,11 @@ impl SimDisk {
         self.lock_state().capacity = octets;
     }
 
+    /// Makes the disk lie from now on, or no more: it says that it syncs, and syncs nothing.
+    pub fn set_lying(&self, lies: bool) {
+        self.lock_state().lies = lies;
+    }
+
     /// How many operations there have been.
     pub fn operations(&self) -> u64 {
         self.lock_state().operations
@@ -102,6 +107,7 @@ impl SimDisk {
     pub fn restart(&self, seed: u64) -> Self {
         let mut state = self.reborn();
         state.draws = Draws(seed);
+        state.lies = false;
         state.lose_unsynced();
         Self::over(state)
     }
@@ -277,6 +283,7 @@ impl Disk for SimDisk {
         let mut state = self.running()?;
         let chance = state.chances.failed_names;
         match state.turn(chance) {
+            Turn::Works if state.lies => {}
             Turn::Works => state.sync_names(),
             Turn::Fails => {
                 state.lose_names();
@@ -350,9 +357,10 @@ impl DiskFile for SimFile {
         let mut state = self.disk.running()?;
         let chance = state.chances.failed_syncs;
         let turn = state.turn(chance);
-        let State { files, draws, .. } = &mut *state;
+        let State { files, draws, lies, .. } = &mut *state;
         let file = files.get_mut(&self.id).ok_or(io::ErrorKind::NotFound)?;
         match turn {
+            Turn::Works if *lies => {}
             Turn::Works => file.sync(),
             Turn::Fails => {
                 file.lose_unsynced(draws, &[]);
@@ -444,6 +452,7 @@ struct State {
     fail_at: Option<u64>,
     chances: Chances,
     capacity: Option<u64>,
+    lies: bool,
     files: BTreeMap<u64, File>,
     last_file: u64,
     /// The names as processes see them.

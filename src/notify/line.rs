@@ -397,7 +397,7 @@ impl Loop {
     fn wake_at(&self) -> Time {
         let now = self.shared.clock.now();
         let next =
-            self.queue.timeout().filter(|_| self.tasks.len() < self.shared.config.concurrency);
+            self.queue.timeout(now).filter(|_| self.tasks.len() < self.shared.config.concurrency);
         // What is ready may not start now: it is due later, or something in flight must end first.
         let next = next.map(|at| at.max(now + Duration::from_millis(1)));
         let read = (!self.caught_up && self.queue.room() > 0).then_some(self.read_at);

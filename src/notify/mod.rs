@@ -10,7 +10,7 @@
 mod config;
 mod guard;
 mod line;
-mod queue;
+pub mod queue;
 mod schedule;
 mod send;
 mod sign;

@@ -28,24 +28,24 @@ use crate::time::Time;
 
 /// The limits of one endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Tries at the same time.
-    pub(crate) flying: usize,
+    pub flying: usize,
     /// Events read ahead of them.
-    pub(crate) ready: usize,
+    pub ready: usize,
     /// Events parked for a later try.
-    pub(crate) parked: usize,
+    pub parked: usize,
     /// How long after each failed try the next one follows.
-    pub(crate) waits: Arc<[Duration]>,
+    pub waits: Arc<[Duration]>,
     /// Failures in a row that open the breaker.
-    pub(crate) breaker_failures: u32,
+    pub breaker_failures: u32,
     /// Whether the events have hosts of their own, so that a dead one must not stop the others.
-    pub(crate) many_hosts: bool,
+    pub many_hosts: bool,
 }
 
 /// The queue of one endpoint for events of type `E`.
 #[derive(Debug)]
-pub(crate) struct Queue<E> {
+pub struct Queue<E> {
     limits: Limits,
     ready: VecDeque<Ready<E>>,
     flying: BTreeMap<Position, Flying<E>>,
@@ -84,50 +84,84 @@ struct Flying<E> {
 
 /// An event that waits on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Parked {
-    pub(crate) message: MessageId,
-    pub(crate) host: Arc<str>,
+pub struct Parked {
+    /// The message that it is about.
+    pub message: MessageId,
+    /// Where it goes.
+    pub host: Arc<str>,
     /// Its failed tries.
-    pub(crate) failures: u32,
+    pub failures: u32,
     /// When it is tried next; none while it waits for an earlier event of its message.
-    pub(crate) due: Option<Time>,
+    pub due: Option<Time>,
 }
 
 /// What is to be sent.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Job<E> {
-    pub(crate) position: Position,
+pub struct Job<E> {
+    /// Its place in the feed.
+    pub position: Position,
     /// Its failed tries so far.
-    pub(crate) failures: u32,
+    pub failures: u32,
     /// The event; none when it is parked on disk.
-    pub(crate) event: Option<E>,
+    pub event: Option<E>,
 }
 
 /// What came of a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub enum Outcome {
     /// The endpoint has taken it.
     Delivered,
     /// It has not; it may have asked for some time.
-    Failed { retry_after: Option<Duration> },
+    Failed {
+        /// How long.
+        retry_after: Option<Duration>,
+    },
 }
 
 /// What is to be changed on disk, in order.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Change<E> {
-    /// Park the event there.
-    Park { position: Position, parked: Parked, event: E },
+pub enum Change<E> {
+    /// Park an event.
+    Park {
+        /// Its place in the feed.
+        position: Position,
+        /// What is known of it.
+        parked: Parked,
+        /// The event.
+        event: E,
+    },
     /// Change what is parked there.
-    Repark { position: Position, failures: u32, due: Option<Time> },
+    Repark {
+        /// Its place in the feed.
+        position: Position,
+        /// Its failed tries.
+        failures: u32,
+        /// When it is tried next.
+        due: Option<Time>,
+    },
     /// Forget what is parked there.
-    Done { position: Position },
-    /// Keep it there as given up; `event` when it was not parked before.
-    Dead { position: Position, message: MessageId, host: Arc<str>, failures: u32, event: Option<E> },
+    Done {
+        /// Its place in the feed.
+        position: Position,
+    },
+    /// Keep an event as given up.
+    Dead {
+        /// Its place in the feed.
+        position: Position,
+        /// The message that it is about.
+        message: MessageId,
+        /// Where it was to go.
+        host: Arc<str>,
+        /// Its failed tries.
+        failures: u32,
+        /// The event; none when it was parked before.
+        event: Option<E>,
+    },
 }
 
 impl<E: Clone> Queue<E> {
     /// An empty queue that reads the feed from `read` on.
-    pub(crate) fn new(limits: Limits, read: Position) -> Self {
+    pub fn new(limits: Limits, read: Position) -> Self {
         Self {
             limits,
             ready: VecDeque::new(),
@@ -145,7 +179,7 @@ impl<E: Clone> Queue<E> {
     }
 
     /// Takes back what was parked before a restart, or is to be tried again by hand.
-    pub(crate) fn restore(&mut self, position: Position, parked: Parked) {
+    pub fn restore(&mut self, position: Position, parked: Parked) {
         self.dead.remove(&position);
         self.held.entry(parked.message).or_default().insert(position);
         self.due.extend(parked.due.map(|due| (due, position)));
@@ -153,46 +187,40 @@ impl<E: Clone> Queue<E> {
     }
 
     /// Takes note that the event at `position` was given up before a restart.
-    pub(crate) fn restore_dead(&mut self, position: Position) {
+    pub fn restore_dead(&mut self, position: Position) {
         self.dead.insert(position);
     }
 
     /// How many more events fit.
-    pub(crate) fn room(&self) -> usize {
+    pub fn room(&self) -> usize {
         self.limits.ready.saturating_sub(self.ready.len())
     }
 
     /// Where to go on reading the feed.
-    pub(crate) const fn read(&self) -> Position {
+    pub const fn read(&self) -> Position {
         self.read
     }
 
     /// Everything of the feed below `next` has been offered, or is not for this endpoint.
-    pub(crate) fn read_to(&mut self, next: Position) {
+    pub fn read_to(&mut self, next: Position) {
         self.read = self.read.max(next);
     }
 
     /// Adds an event of the feed; one that was parked or given up before a restart is left out.
-    pub(crate) fn offer(
-        &mut self,
-        position: Position,
-        message: MessageId,
-        host: Arc<str>,
-        event: E,
-    ) {
+    pub fn offer(&mut self, position: Position, message: MessageId, host: Arc<str>, event: E) {
         if !self.parked.contains_key(&position) && !self.dead.contains(&position) {
             self.ready.push_back(Ready { position, message, host, event });
         }
     }
 
     /// Parks an event that is not of the feed, to be sent at once.
-    pub(crate) fn announce(&mut self, now: Time, position: Position, parked: Parked, event: E) {
+    pub fn announce(&mut self, now: Time, position: Position, parked: Parked, event: E) {
         let parked = Parked { due: Some(now), ..parked };
         self.park(position, parked, event);
     }
 
     /// What to send now, if anything. [`Self::settled`] must follow.
-    pub(crate) fn next(&mut self, now: Time) -> Option<Job<E>> {
+    pub fn next(&mut self, now: Time) -> Option<Job<E>> {
         if self.flying.len() >= self.limits.flying {
             return None;
         }
@@ -308,7 +336,7 @@ impl<E: Clone> Queue<E> {
     }
 
     /// A try of the event at `position` has ended. `draw` is any number, for the jitter.
-    pub(crate) fn settled(&mut self, now: Time, position: Position, outcome: Outcome, draw: u64) {
+    pub fn settled(&mut self, now: Time, position: Position, outcome: Outcome, draw: u64) {
         let Some(flying) = self.flying.remove(&position) else { return };
         if let Some(count) = self.in_the_air.get_mut(&flying.message) {
             *count -= 1;
@@ -410,12 +438,12 @@ impl<E: Clone> Queue<E> {
     }
 
     /// What is to be changed on disk since the last call.
-    pub(crate) fn take_changes(&mut self) -> Vec<Change<E>> {
+    pub fn take_changes(&mut self) -> Vec<Change<E>> {
         std::mem::take(&mut self.changes)
     }
 
     /// Everything of the feed below is delivered, parked or given up.
-    pub(crate) fn low(&self) -> Position {
+    pub fn low(&self) -> Position {
         let fresh = self.flying.iter().filter(|(_, flying)| flying.event.is_some());
         let flying = fresh.map(|(position, _)| *position).next();
         let ready = self.ready.front().map(|ready| ready.position);
@@ -423,26 +451,27 @@ impl<E: Clone> Queue<E> {
     }
 
     /// When [`Self::next`] may have something although nothing has happened.
-    pub(crate) fn timeout(&self) -> Option<Time> {
+    pub fn timeout(&self, now: Time) -> Option<Time> {
         let due = self.due.first().map(|(due, _)| *due);
-        let open = self.breakers.values().filter_map(|breaker| breaker.open_until(Time::ZERO));
-        let open = open.min().filter(|_| !self.ready.is_empty());
+        // What a breaker lets through by now and did not start waits for something else.
+        let open = self.breakers.values().filter_map(|breaker| breaker.open_until(now));
+        let open = open.filter(|until| *until > now).min().filter(|_| !self.ready.is_empty());
         [due, open].into_iter().flatten().min()
     }
 
     /// How many events are in memory or parked.
-    pub(crate) fn backlog(&self) -> usize {
+    pub fn backlog(&self) -> usize {
         let fresh = self.flying.values().filter(|flying| flying.event.is_some()).count();
         self.ready.len() + fresh + self.parked.len()
     }
 
     /// Until when a host is left alone, the longest.
-    pub(crate) fn paused_until(&self, now: Time) -> Option<Time> {
+    pub fn paused_until(&self, now: Time) -> Option<Time> {
         self.breakers.values().filter_map(|breaker| breaker.open_until(now)).max()
     }
 
     /// Whether a parked event is to be tried at `now`.
-    pub(crate) fn is_due(&self, now: Time) -> bool {
+    pub fn is_due(&self, now: Time) -> bool {
         self.due.first().is_some_and(|(due, _)| *due <= now)
     }
 }
@@ -558,9 +587,9 @@ mod tests {
                 (self.most.0.max(self.queue.ready.len()), self.most.1.max(self.stored.len()));
         }
 
-        fn wake(&self) -> Option<Time> {
+        fn wake(&self, now: Time) -> Option<Time> {
             let landing = self.flying.first().map(|(at, _)| *at);
-            [landing, self.queue.timeout()].into_iter().flatten().min()
+            [landing, self.queue.timeout(now)].into_iter().flatten().min()
         }
     }
 
@@ -584,7 +613,7 @@ mod tests {
             dead.turn(now, end, took, outcome);
             well.turn(now, end, Duration::from_millis(20), OK);
             let feed = (now < day).then_some(next);
-            let wakes = [dead.wake(), well.wake(), feed];
+            let wakes = [dead.wake(now), well.wake(now), feed];
             let least = now + Duration::from_millis(1);
             now = wakes.into_iter().flatten().min().map_or(least, |wake| wake.max(least));
         }
@@ -635,14 +664,28 @@ mod tests {
         assert_eq!(starts(&mut queue, T0), NONE);
         assert_eq!(queue.low(), Position(21), "both of 7 are on disk");
         let retry = T0 + Duration::from_secs(4);
-        assert_eq!(queue.timeout(), Some(retry));
+        assert_eq!(queue.timeout(T0), Some(retry));
         assert_eq!(starts(&mut queue, retry), [0]);
         settle(&mut queue, retry, 0, OK);
         assert_eq!(starts(&mut queue, retry), [10]);
         settle(&mut queue, retry, 10, OK);
         let kinds: Vec<_> = queue.take_changes().iter().map(name).collect();
         assert_eq!(kinds, ["park 0", "park 10", "done 0", "repark 10", "done 10"]);
-        assert_eq!((queue.backlog(), queue.timeout()), (0, None));
+        assert_eq!((queue.backlog(), queue.timeout(retry)), (0, None));
+    }
+
+    #[test]
+    fn a_host_that_may_be_tried_again_wakes_nobody_while_there_is_no_room_to_park() {
+        let limits = Limits { breaker_failures: 1, parked: 1, ..limits() };
+        let mut queue = queue(limits, &[(0, 7), (10, 8)]);
+        assert_eq!(starts(&mut queue, T0), [0, 10]);
+        settle(&mut queue, T0, 0, FAILED);
+        offer(&mut queue, 20, 9, "a");
+        settle(&mut queue, T0, 10, FAILED);
+        let open = queue.paused_until(T0).unwrap();
+        let retry = queue.timeout(open).unwrap();
+        assert_eq!(starts(&mut queue, open), [0], "the parked one is the probe");
+        assert!(queue.timeout(open).is_none_or(|at| at > open), "{retry:?} {open:?}");
     }
 
     fn name(change: &Change<u64>) -> String {
@@ -667,7 +710,7 @@ mod tests {
             assert_eq!(started, [0]);
             tries.push(now.since(T0).as_secs());
             settle(&mut queue, now, 0, FAILED);
-            now = queue.timeout().unwrap_or(now);
+            now = queue.timeout(now).unwrap_or(now);
         }
         // The shortest the jitter allows: four fifths of 5 s, 30 s, 2 m, 10 m, 30 m, 2, 6, 12, 24 h.
         let waits: Vec<_> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();

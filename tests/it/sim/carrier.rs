@@ -32,6 +32,7 @@ use tokio_util::codec::Decoder;
 use super::coverage::Coverage;
 use super::draw::Draws;
 use super::plan::CarrierPlan;
+use super::truth::known;
 use super::wire::End;
 use super::wire::Net;
 use super::wire::Read;
@@ -293,7 +294,7 @@ impl Carrier {
                 self.model.seen().get(before).map(|seen| seen.status)
             }
         };
-        let said = status.map_or_else(|| "swallowed".to_owned(), |status| status.to_string());
+        let said = status.map_or_else(|| "swallowed".to_owned(), known);
         coverage.count(format!("submit {said}"));
         if let Some(sight) = sight(now, submit, status) {
             self.by_request.insert((connection, sequence_number), self.book.len());
@@ -304,7 +305,9 @@ impl Carrier {
     /// A refusal that the model knows nothing of.
     fn refusal(&mut self, now: Time) -> Option<CommandStatus> {
         if self.draws.per_mille(self.plan.manners.refusals) {
-            return Some(self.draws.pick(&REFUSALS));
+            let any = u32::try_from(self.draws.between(1, 0x110)).unwrap();
+            let usual = self.draws.pick(&REFUSALS);
+            return Some(if self.draws.per_mille(300) { CommandStatus(any) } else { usual });
         }
         let past = now.since(self.started);
         let caps = self.plan.manners.caps.iter();
@@ -348,6 +351,10 @@ impl Carrier {
                     let late = self.draws.millis(1_000, 60_000);
                     self.delayed.push((now + late, action));
                     return Vec::new();
+                }
+                if self.draws.per_mille(manners.garbled_receipts) {
+                    coverage.count("receipt garbled beside it".into());
+                    self.model.undelivered(garbled(body, &mut self.draws));
                 }
                 if self.draws.per_mille(manners.doubled_receipts) {
                     coverage.count("receipt doubled".into());
@@ -455,6 +462,18 @@ impl Carrier {
     pub(super) const fn number(&self) -> usize {
         self.number
     }
+}
+
+/// What looks like a receipt and says nothing that can be read.
+fn garbled(body: &Body, draws: &mut Draws) -> Body {
+    let mut body = body.clone();
+    if let Body::DeliverSm(deliver) = &mut body {
+        let words =
+            draws.pick(&["", "DELIVERED", "id: sub: dlvrd: stat:", "\u{0}\u{1}\u{2}", "stat:?"]);
+        deliver.tlvs = hikyaku::pdu::Tlvs::new();
+        deliver.short_message = hikyaku::pdu::ShortMessage::new(words.as_bytes()).unwrap();
+    }
+    body
 }
 
 fn write(now: Time, net: &mut Net, connection: u64, side: &mut Side) {

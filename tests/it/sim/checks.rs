@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
+use hikyaku::journal::OpenError;
+use hikyaku::journal::sim::SimDisk;
+use hikyaku::message::Class;
 use hikyaku::message::Decision;
 use hikyaku::message::Finish;
 use hikyaku::message::ReceiptsWanted;
@@ -12,6 +15,7 @@ use hikyaku::message::Submission;
 use hikyaku::pdu::CommandStatus;
 use hikyaku::route::Rules;
 use hikyaku::route::UnknownPolicy;
+use hikyaku::seal::Keys;
 use hikyaku::time::Time;
 
 use super::carrier::Carrier;
@@ -29,7 +33,124 @@ impl World {
         for about in 0..self.truth.messages.len() {
             self.check(about)?;
         }
-        self.receipts_are_taken()
+        self.receipts_are_taken()?;
+        self.counts_unknowns()?;
+        if self.plan.is_crowd {
+            self.otps_are_quick()?;
+            self.keys_have_their_turns()?;
+        }
+        self.settle_behind()?;
+        self.flip_a_bit()
+    }
+
+    /// What stands behind the dispatcher has everything, once.
+    fn settle_behind(&mut self) -> Kept {
+        for (about, message) in self.truth.messages.iter().enumerate() {
+            let Some(Record::Accepted(submission)) = message.records.first() else { continue };
+            let ends = self.feed.ends(submission.id);
+            if ends != 1 + u32::from(message.correction.is_some()) {
+                return broken(Some(about), format!("{ends} terminal events"));
+            }
+        }
+        let here = self.local();
+        if let (Some(books), Some(process)) = (&mut self.books, &self.process) {
+            books.settle(here, &process.reader, &self.feed)?;
+        }
+        for hook in &mut self.hooks {
+            hook.settle(self.now, &self.feed, &mut self.coverage)?;
+        }
+        Ok(())
+    }
+
+    /// The counter of unknown outcomes says what the records say; a crash loses records only.
+    fn counts_unknowns(&self) -> Kept {
+        let (counted, durable) = (self.unknowns, self.truth.unknowns);
+        if counted == durable || (self.has_crashed && counted > durable) {
+            return Ok(());
+        }
+        broken(None, format!("{counted} unknown outcomes counted, {durable} in the records"))
+    }
+
+    /// An otp leaves within two token times, however many others wait.
+    fn otps_are_quick(&self) -> Kept {
+        let rate = u32::try_from(self.carriers[0].plan.rate).unwrap();
+        let most = std::time::Duration::from_secs(2) / rate + SHORT_WHILE;
+        for (about, message) in self.truth.messages.iter().enumerate() {
+            let Some(Record::Accepted(submission)) = message.records.first() else { continue };
+            let Some(left_at) = message.left_at else { continue };
+            let took = left_at.since(message.accepted_at);
+            if submission.class == Class::Otp && took > most {
+                return broken(Some(about), format!("an otp waits for {took:?}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// While two keys have a backlog each, they leave by turns.
+    fn keys_have_their_turns(&self) -> Kept {
+        const MOST: i64 = 3;
+        let key_of = |about: &usize| match self.truth.messages[*about].records.first() {
+            Some(Record::Accepted(it)) if it.class == Class::Marketing => Some(&*it.key),
+            _ => None,
+        };
+        let from = super::world::START + std::time::Duration::from_secs(3);
+        let left = self.truth.departures.iter().filter(|(at, _)| *at > from);
+        let keys: Vec<&str> = left.filter_map(|(_, about)| key_of(about)).collect();
+        let Some(first) = keys.first() else { return Ok(()) };
+        // Until one of them has none left.
+        let last = |is: bool| keys.iter().rposition(|key| (key == first) == is).unwrap_or(0);
+        let mut balance = 0_i64;
+        for key in &keys[..last(true).min(last(false))] {
+            balance += if key == first { 1 } else { -1 };
+            if balance.abs() > MOST {
+                return broken(None, format!("one key is {balance} messages ahead of the other"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A bit of what is on the disk flips: the start is refused with the place, or the last group
+    /// looks torn and is cut. Nothing else is lost, and nothing is made up.
+    fn flip_a_bit(&mut self) -> Kept {
+        let disk = self.disk.kill();
+        self.process = None;
+        let files: Vec<(String, Vec<u8>)> = disk.contents().into_iter().collect();
+        let Some((name, octets)) = files.get(self.draws.index(files.len().max(1))) else {
+            return Ok(());
+        };
+        if octets.is_empty() || !disk.flip(name, self.draws.index(octets.len()), 1) {
+            return Ok(());
+        }
+        self.is_beginning(disk, "a flipped bit")
+    }
+
+    /// What a bad disk left is a beginning of what was on it, or the start is refused.
+    pub(super) fn is_beginning(&mut self, disk: SimDisk, what: &str) -> Kept {
+        let opened = match hikyaku::journal::open(disk, &self.plan.journal, &Keys::known(0)) {
+            Ok(opened) => opened,
+            Err(OpenError::Damaged(damage)) => {
+                self.coverage.count(format!("{what}: the start is refused"));
+                let is_placed = !damage.file.as_os_str().is_empty();
+                return if is_placed { Ok(()) } else { broken(None, "damage at no place") };
+            }
+            Err(error) => return broken(None, format!("{what}: {error}")),
+        };
+        let known = self.log.partition_point(|(position, _)| *position < opened.first);
+        let mut known = self.log[known..].iter();
+        for next in opened.reader.follow(opened.first) {
+            let Ok((position, octets)) = next else {
+                self.coverage.count(format!("{what}: the replay is refused"));
+                return Ok(());
+            };
+            // Behind the last is what was never reported durable.
+            let Some(expected) = known.next() else { break };
+            if *expected != (position, super::world::hash(&octets)) {
+                return broken(None, format!("{what}: {position:?} is not what was written"));
+            }
+        }
+        let cut = if known.next().is_some() { "its end is cut" } else { "all is there" };
+        self.coverage.count(format!("{what}: {cut}"));
+        Ok(())
     }
 
     fn nothing_is_live(&self) -> Kept {
@@ -112,9 +233,13 @@ impl Case<'_> {
         broken(Some(self.about), how)
     }
 
-    fn rules(&self) -> &Rules {
-        let routes = &self.world.routes;
-        let route = routes.route_of(self.submission).unwrap();
+    /// The rules that were in force then.
+    fn rules(&self, at: Time) -> &Rules {
+        self.rules_of(self.world.version_at(at))
+    }
+
+    fn rules_of(&self, version: usize) -> &Rules {
+        let route = self.world.routes[version].route_of(self.submission).unwrap();
         route.rules(self.submission.class)
     }
 
@@ -123,7 +248,8 @@ impl Case<'_> {
         if self.submission.receipts == ReceiptsWanted::None {
             return Ok(());
         }
-        let asks = self.world.routes.carriers().any(|carrier| carrier.config.query_sm);
+        let mut carriers = self.world.routes.iter().flat_map(|routes| routes.carriers());
+        let asks = carriers.any(|carrier| carrier.config.query_sm);
         let delivering = |carrier: &&Carrier| self.is_delivered(carrier, |_| true);
         let is_delivered = self.world.carriers.iter().any(|carrier| delivering(&carrier));
         if end.state == State::Delivered && !is_delivered && !asks {
@@ -157,10 +283,20 @@ impl Case<'_> {
         let Some(receipt) = sight.id.as_ref().and_then(|id| carrier.receipts.get(id)) else {
             return false;
         };
-        let hold = self.world.plan.dispatch.orphan_hold.0;
+        let hold = self.world.plan.versions[0].dispatch.orphan_hold.0;
         let is_in_time =
             |at: Time| receipt.taken_at.is_some_and(|taken_at| at.since(taken_at) + SLACK < hold);
-        self.message.records.iter().any(|record| match record {
+        // Of a segment that was sent twice the newer id is the one that is known.
+        let newest = self.message.records.iter().rev().find(|record| match record {
+            Record::Answered { attempt, segment, answer, .. } => {
+                let of = self.carrier_of(*attempt);
+                *segment == sight.segment
+                    && of == Some(&carrier.plan.name)
+                    && answer.status == CommandStatus::ESME_ROK
+            }
+            _ => false,
+        });
+        newest.is_some_and(|record| match record {
             Record::Answered { at, segment, answer, .. } => {
                 let id = carrier.plain_answer(&answer.carrier_message_id);
                 *segment == sight.segment && id == sight.id && is_in_time(*at)
@@ -169,9 +305,17 @@ impl Case<'_> {
         })
     }
 
+    /// The carrier of an attempt.
+    fn carrier_of(&self, number: u16) -> Option<&str> {
+        self.message.records.iter().find_map(|record| match record {
+            Record::Sending { attempt, carrier, .. } if *attempt == number => Some(&**carrier),
+            _ => None,
+        })
+    }
+
     /// A second carrier has it only by a rule of its route.
     fn copies_are_licensed(&self) -> Kept {
-        let mut uncertain = 0;
+        let mut uncertain = BTreeSet::new();
         let mut left = BTreeSet::new();
         for record in &self.message.records {
             let Record::Requeued { decision, at, .. } = record else { continue };
@@ -180,19 +324,21 @@ impl Case<'_> {
             };
             let from = self.carrier(from);
             // A carrier that has only some of the segments delivers nothing.
-            let may_arrive = from.had_all(self.about, *at) && !self.is_recalled(*at);
-            uncertain += u16::from(*is_uncertain && may_arrive);
+            if *is_uncertain && from.had_all(self.about, *at) {
+                uncertain.insert(from.number());
+            }
+            let doubts = uncertain.iter().filter(|number| !self.has_failed(**number, *at)).count();
+            if doubts > usize::from(self.rules(*at).max_unknown) {
+                return self.broken(format!("{doubts} attempts are left behind in doubt"));
+            }
             left.insert(from.number());
-            let risks = *is_uncertain && self.rules().unknown == UnknownPolicy::Fallback;
+            let risks = *is_uncertain && self.rules(*at).unknown == UnknownPolicy::Fallback;
             if !risks {
                 self.is_licensed(from, *at, rule)?;
             }
             if from.number() == self.carrier(to).number() {
                 return self.broken("falls back to the carrier that it leaves");
             }
-        }
-        if uncertain > self.rules().max_unknown {
-            return self.broken(format!("{uncertain} attempts are left behind in doubt"));
         }
         let seen = self.world.carriers.iter().filter(|it| it.sights(self.about).next().is_some());
         let copies = seen.filter(|carrier| !left.contains(&carrier.number())).count();
@@ -202,12 +348,25 @@ impl Case<'_> {
         Ok(())
     }
 
-    /// Whether a carrier has said by then that it took the message back.
-    fn is_recalled(&self, by: Time) -> bool {
-        self.message.records.iter().any(|record| match record {
-            Record::Receipt { at, receipt, .. } => *at <= by && &*receipt.state == "DELETED",
-            _ => false,
-        })
+    /// Whether this carrier has said by then, of each copy that it has of some segment, that it will
+    /// not deliver it.
+    fn has_failed(&self, number: usize, by: Time) -> bool {
+        let carrier = &self.world.carriers[number];
+        let mut copies = [0_usize; 256];
+        let held = carrier.sights(self.about).filter(|sight| sight.is_held() && sight.at <= by);
+        held.for_each(|sight| copies[usize::from(sight.segment)] += 1);
+        let mut failed = [0_usize; 256];
+        for record in &self.message.records {
+            if let Record::Receipt { at, attempt, segment, receipt, .. } = record
+                && *at <= by
+                && receipt.is_final
+                && &*receipt.state != "DELIVERED"
+                && self.carrier_of(*attempt) == Some(&carrier.plan.name)
+            {
+                failed[usize::from(*segment)] += 1;
+            }
+        }
+        copies.iter().zip(failed).any(|(copies, failed)| failed > 0 && failed >= *copies)
     }
 
     fn carrier(&self, name: &str) -> &Carrier {
@@ -219,8 +378,8 @@ impl Case<'_> {
         let refused = |status: CommandStatus| {
             from.sights(self.about).any(|sight| sight.at <= at && sight.status == Some(status))
         };
-        let rules = self.rules();
-        let has_all = from.had_all(self.about, at);
+        let rules = self.rules(at);
+        let has_all = from.had_all(self.about, at) && !self.has_failed(from.number(), at);
         let is_right = match rule.split(' ').take(2).collect::<Vec<_>>().join(" ").as_str() {
             "no answer" => rules.unknown == UnknownPolicy::Fallback,
             "not delivered" => rules.no_delivered.is_some(),
@@ -231,7 +390,9 @@ impl Case<'_> {
                 let status = rule.split(' ').nth(2).unwrap_or_default();
                 let seen = from.sights(self.about).filter(|sight| sight.at <= at);
                 let mut seen = seen.filter_map(|sight| sight.status);
-                !has_all && seen.any(|it| it.to_string() == status)
+                // A session that is about to end refuses by itself, before the carrier sees it.
+                let by_session = status == CommandStatus::ESME_RINVBNDSTS.to_string();
+                !has_all && (by_session || seen.any(|it| it.to_string() == status))
             }
             "throttled" | "the next" => !has_all,
             _ if rule.starts_with("throttled") => {
@@ -239,6 +400,8 @@ impl Case<'_> {
                 !has_all && throttled.into_iter().any(refused)
             }
             "no bind" => !has_all,
+            // It was taken out of the config.
+            "the carrier" => !has_all && !self.world.has_carrier(from.number(), at),
             _ => false,
         };
         if is_right {
@@ -277,6 +440,9 @@ impl Case<'_> {
         Ok(())
     }
 }
+
+/// What staging ahead, the disk and the way to the dispatcher take.
+const SHORT_WHILE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// Between the carrier's knowledge of a receipt's end and the gateway's.
 const SLACK: std::time::Duration = std::time::Duration::from_secs(5);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use hikyaku::time::Time;
+
 /// Draws from one seed.
 #[derive(Clone, Debug)]
 pub(super) struct Draws(u64);
@@ -51,5 +53,26 @@ impl Draws {
     /// Milliseconds, evenly between the two.
     pub(super) const fn millis(&mut self, least: u64, most: u64) -> Duration {
         Duration::from_micros(self.between(least * 1_000, most * 1_000))
+    }
+}
+
+/// How far the gateway's clock is from the world's, in microseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Skew(i64);
+
+impl Skew {
+    /// That of a clock which says `local`.
+    pub(super) fn of(world: Time, local: Time) -> Self {
+        Self(local.as_micros().cast_signed() - world.as_micros().cast_signed())
+    }
+
+    /// What the gateway's clock says.
+    pub(super) fn local(self, world: Time) -> Time {
+        Time::from_micros(world.as_micros().saturating_add_signed(self.0))
+    }
+
+    /// What the time is when the gateway's clock says this.
+    pub(super) fn world(self, local: Time) -> Time {
+        Time::from_micros(local.as_micros().saturating_add_signed(-self.0))
     }
 }

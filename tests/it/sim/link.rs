@@ -39,6 +39,8 @@ pub(super) struct Link {
     /// Deliveries that wait for our answer: our number, theirs, and the delivery.
     deliveries: VecDeque<(u32, u32, Body)>,
     next_delivery: u32,
+    /// Whether its carrier is in the config.
+    is_wanted: bool,
     draws: Draws,
 }
 
@@ -83,6 +85,7 @@ impl Link {
             outbox: VecDeque::new(),
             deliveries: VecDeque::new(),
             next_delivery: 0,
+            is_wanted: true,
             draws,
         }
     }
@@ -90,7 +93,7 @@ impl Link {
     /// When it has something to do next, apart from what arrives.
     pub(super) fn next(&self) -> Option<Time> {
         let state = match &self.state {
-            State::Idle { until } => Some(*until),
+            State::Idle { until } => Some(*until).filter(|_| self.is_wanted),
             State::Open(open) => open.session.poll_timeout(),
             State::Lost { .. } => None,
         };
@@ -107,6 +110,7 @@ impl Link {
     /// Does all that is due.
     pub(super) fn turn(&mut self, now: Time, net: &mut Net) {
         if let State::Idle { until } = self.state
+            && self.is_wanted
             && until <= now
         {
             let credentials = Credentials::new("hikyaku", "secret").unwrap();
@@ -296,6 +300,14 @@ impl Link {
         }
         self.drain(now, net);
         Some(body)
+    }
+
+    /// Its carrier came into the config or left it.
+    pub(super) fn want(&mut self, now: Time, net: &mut Net, is_wanted: bool) {
+        if self.is_wanted && !is_wanted {
+            self.unbind(now, net);
+        }
+        self.is_wanted = is_wanted;
     }
 
     /// Unbinds, as after a wish of an operator.

@@ -28,14 +28,31 @@ use super::draw::Draws;
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) carriers: Vec<CarrierPlan>,
-    /// The config's tables of carriers and routes.
-    pub(super) routes: String,
-    pub(super) dispatch: dispatch::Config,
+    /// The config as it is at first, and as each reload finds it.
+    pub(super) versions: Vec<Version>,
     pub(super) journal: journal::Config,
     pub(super) requests: Vec<Request>,
     pub(super) faults: Vec<(Duration, Fault)>,
     /// How long a sync takes, in microseconds.
     pub(super) sync: [u64; 2],
+    /// Whether a crowd of marketing stands in the way of a few otps and nothing breaks.
+    pub(super) is_crowd: bool,
+    /// From when on the disk only says that it syncs, and when the power fails for good.
+    pub(super) lie: Option<(Duration, Duration)>,
+    /// How many endpoints follow the feed.
+    pub(super) hooks: u64,
+    /// Whether the real archive follows too.
+    pub(super) has_archive: bool,
+}
+
+/// A config of carriers, routes and limits.
+#[derive(Clone, Debug)]
+pub(super) struct Version {
+    /// The tables of carriers and routes.
+    pub(super) tables: String,
+    pub(super) dispatch: dispatch::Config,
+    /// What it says of each carrier's rate; nothing of one that is not in it.
+    pub(super) rates: Vec<Option<u64>>,
 }
 
 /// One carrier, and how it is spoken to.
@@ -45,6 +62,8 @@ pub(super) struct CarrierPlan {
     /// What the config says it takes a second.
     pub(super) rate: u64,
     pub(super) resend_unknown: bool,
+    /// How long messages are sent.
+    long: &'static str,
     pub(super) model: smsc::Config,
     pub(super) manners: Manners,
     pub(super) binds: Vec<Mode>,
@@ -66,6 +85,8 @@ pub(super) struct Manners {
     pub(super) doubled_receipts: u64,
     /// Sends a receipt up to a minute late.
     pub(super) late_receipts: u64,
+    /// Sends something beside a receipt that looks like one and cannot be read.
+    pub(super) garbled_receipts: u64,
     /// What it really takes a second from each of these times on; the rest is throttled.
     pub(super) caps: Vec<(Duration, u64)>,
 }
@@ -85,6 +106,8 @@ pub(super) struct Request {
     pub(super) is_idempotent: bool,
     pub(super) receipts: ReceiptsWanted,
     pub(super) cancel_after: Option<Duration>,
+    /// Whether it comes with the key of the one before and other words.
+    pub(super) steals_key: bool,
 }
 
 /// What breaks on the gateway's side.
@@ -102,6 +125,10 @@ pub(super) enum Fault {
     FailingDisk { lasts: Duration },
     /// There is no room on the disk.
     FullDisk { lasts: Duration },
+    /// The process stands still, as a machine does that is moved to another.
+    Suspend { lasts: Duration },
+    /// The process finds the next version of its config.
+    Reload,
     /// The process is killed.
     Kill,
     /// The machine loses its power: so does the disk, all that was not synced.
@@ -116,30 +143,109 @@ pub(super) const BUSY: Duration = Duration::from_secs(300);
 impl Plan {
     pub(super) fn draw(seed: u64) -> Self {
         let mut draws = Draws::new(seed);
-        let is_calm = draws.per_mille(150);
-        let carriers: Vec<CarrierPlan> = (0..draws.between(1, 3))
-            .map(|number| CarrierPlan::draw(&mut draws, number, is_calm))
-            .collect();
-        let routes = tables(&mut draws, &carriers);
+        let is_crowd = draws.per_mille(60);
+        let is_calm = is_crowd || draws.per_mille(100);
+        let count = if is_crowd { 1 } else { draws.between(1, 3) };
+        let mut carriers: Vec<CarrierPlan> =
+            (0..count).map(|number| CarrierPlan::draw(&mut draws, number, is_calm)).collect();
+        if is_crowd {
+            carriers.iter_mut().for_each(CarrierPlan::make_quick);
+        }
         let (dispatch, journal) = limits(&mut draws);
-        let requests = requests(&mut draws);
-        let faults = if is_calm { Vec::new() } else { faults(&mut draws, carriers.len()) };
-        let sync = if draws.per_mille(200) { [5_000, 200_000] } else { [100, 8_000] };
-        Self { carriers, routes, dispatch, journal, requests, faults, sync }
+        let mut versions = vec![Version::first(&mut draws, &carriers, dispatch)];
+        let mut requests =
+            if is_crowd { crowd(&mut draws, carriers[0].rate) } else { requests(&mut draws) };
+        requests.sort_by_key(|request| request.at);
+        let mut faults = if is_calm { Vec::new() } else { faults(&mut draws, carriers.len()) };
+        if is_crowd {
+            versions[0] = Version::of_crowd(&carriers);
+        } else {
+            let reloads = draws.pick(&[0, 0, 1, 2, 3]);
+            for reload in 0..reloads {
+                faults.push((draws.millis(500, 240_000), Fault::Reload));
+                // All carriers are there again at last, so that everything can end.
+                let is_last = reload + 1 == reloads;
+                versions.push(versions[0].next(&mut draws, &carriers, is_last));
+            }
+        }
+        faults.sort_by_key(|(at, _)| *at);
+        let sync = match draws.per_mille(200) {
+            true if !is_crowd => [5_000, 200_000],
+            _ => [100, 8_000],
+        };
+        let lie = (!is_calm && draws.per_mille(70)).then(|| {
+            let from = draws.millis(1_000, 200_000);
+            (from, from + draws.millis(10, 60_000))
+        });
+        let hooks = draws.pick(&[0, 1, 2]);
+        let has_archive = lie.is_none() && draws.per_mille(200);
+        Self {
+            carriers,
+            versions,
+            journal,
+            requests,
+            faults,
+            sync,
+            is_crowd,
+            lie,
+            hooks,
+            has_archive,
+        }
+    }
+}
+
+impl Version {
+    fn first(draws: &mut Draws, carriers: &[CarrierPlan], dispatch: dispatch::Config) -> Self {
+        let rates: Vec<_> = carriers.iter().map(|carrier| Some(carrier.rate)).collect();
+        Self { tables: tables(draws, carriers, &rates), dispatch, rates }
     }
 
-    /// A fresh reading of the config.
-    pub(super) fn routes(&self) -> Routes {
+    /// One carrier and one route without anything that would hold a message up.
+    fn of_crowd(carriers: &[CarrierPlan]) -> Self {
+        let carrier = &carriers[0];
+        let tables = format!(
+            "[carriers.{0}]\nrate = \"{1}/s\"\n[[routes]]\nname = \"all\"\ncarriers = [\"{0}\"]",
+            carrier.name, carrier.rate,
+        );
+        let dispatch = dispatch::Config::default();
+        Self { tables, dispatch, rates: vec![Some(carrier.rate)] }
+    }
+
+    /// What an operator makes of it.
+    fn next(&self, draws: &mut Draws, carriers: &[CarrierPlan], is_last: bool) -> Self {
+        let mut rates: Vec<_> = carriers
+            .iter()
+            .map(|carrier| {
+                let rate =
+                    if draws.per_mille(500) { carrier.rate } else { draws.pick(&[1, 3, 50]) };
+                (is_last || draws.per_mille(600)).then_some(rate)
+            })
+            .collect();
+        if rates.iter().all(Option::is_none) {
+            rates[0] = Some(carriers[0].rate);
+        }
+        let (limits, _) = limits(draws);
+        let dispatch = dispatch::Config { reference_hold: self.dispatch.reference_hold, ..limits };
+        Self { tables: tables(draws, carriers, &rates), dispatch, rates }
+    }
+
+    /// A fresh reading of it.
+    pub(super) fn parts(&self) -> (Vec<Carrier>, Vec<RouteConfig>) {
         #[derive(serde::Deserialize)]
         struct File {
             carriers: std::collections::BTreeMap<String, CarrierConfig>,
             routes: Vec<RouteConfig>,
         }
-        let file: File = toml::from_str(&self.routes).unwrap();
+        let file: File = toml::from_str(&self.tables).unwrap();
         let carrier = |(name, config): (String, CarrierConfig)| {
             Carrier::new(&name, config, InterfaceVersion::V3_4)
         };
-        Routes::new(file.carriers.into_iter().map(carrier).collect(), file.routes).unwrap()
+        (file.carriers.into_iter().map(carrier).collect(), file.routes)
+    }
+
+    pub(super) fn routes(&self) -> Routes {
+        let (carriers, routes) = self.parts();
+        Routes::new(carriers, routes).unwrap()
     }
 }
 
@@ -169,12 +275,23 @@ impl CarrierPlan {
             name,
             rate,
             resend_unknown: draws.per_mille(300),
+            long: draws.pick(&["udh8", "udh8", "udh16", "sar"]),
             model,
             manners,
             binds: binds.to_vec(),
             session,
             delay: draws.pick(&[200, 5_000, 80_000]),
         }
+    }
+
+    /// Nothing but the rate holds a message up.
+    fn make_quick(&mut self) {
+        self.rate = 10;
+        self.delay = 200;
+        self.session.window = 50;
+        self.model.window = 50;
+        self.binds = vec![Mode::Trx];
+        self.model.latency = [Span::millis(1), Span::millis(20)];
     }
 }
 
@@ -183,13 +300,22 @@ impl Manners {
         let mut rarely = |most| if draws.per_mille(400) { draws.between(1, most) } else { 0 };
         let [unsaid_answers, late_answers] = [rarely(60), rarely(60)];
         let [refusals, doubled_receipts, late_receipts] = [rarely(150), rarely(300), rarely(300)];
+        let garbled_receipts = rarely(100);
         let caps = match draws.below(3) {
             0 => (0..4)
                 .map(|part| (BUSY / 4 * part, draws.between(rate.div_ceil(3), rate)))
                 .collect(),
             _ => Vec::new(),
         };
-        Self { unsaid_answers, late_answers, refusals, doubled_receipts, late_receipts, caps }
+        Self {
+            unsaid_answers,
+            late_answers,
+            refusals,
+            doubled_receipts,
+            late_receipts,
+            garbled_receipts,
+            caps,
+        }
     }
 }
 
@@ -251,24 +377,26 @@ fn model(draws: &mut Draws, name: &str, is_calm: bool, window: u16) -> smsc::Con
     config
 }
 
-fn tables(draws: &mut Draws, carriers: &[CarrierPlan]) -> String {
+fn tables(draws: &mut Draws, carriers: &[CarrierPlan], rates: &[Option<u64>]) -> String {
     let mut toml = String::new();
-    for carrier in carriers {
-        let long = draws.pick(&["udh8", "udh8", "udh16", "sar"]);
+    let mut names = Vec::new();
+    for (carrier, rate) in carriers.iter().zip(rates) {
+        let Some(rate) = rate else { continue };
+        names.push(format!("\"{}\"", carrier.name));
+        let long = carrier.long;
         let timeout = draws.pick(&["90s", "3m", "5m"]);
         writeln!(
             toml,
             "[carriers.{}]\nrate = \"{}/s\"\nresend_unknown = {}\ncancel_sm = {}\nquery_sm = {}\n\
              text = {{ long = \"{long}\" }}\nreceipts = {{ timeout = \"{timeout}\" }}",
             carrier.name,
-            carrier.rate,
+            rate,
             carrier.resend_unknown,
             draws.per_mille(500),
             draws.per_mille(500),
         )
         .unwrap();
     }
-    let mut names: Vec<String> = carriers.iter().map(|it| format!("\"{}\"", it.name)).collect();
     if names.len() > 1 && draws.per_mille(500) {
         names.reverse();
     }
@@ -338,8 +466,36 @@ fn requests(draws: &mut Draws) -> Vec<Request> {
     let width = draws.pick(&[5_000, 60_000, 200_000]);
     let keys = draws.between(1, 3);
     let mut requests: Vec<Request> = (0..count).map(|_| request(draws, width, keys)).collect();
-    requests.sort_by_key(|request| request.at);
+    // Some come as a batch.
+    for index in 1..requests.len() {
+        if draws.per_mille(200) {
+            requests[index].at = requests[index - 1].at;
+        }
+    }
     requests
+}
+
+/// A crowd of two keys that takes most of the time, and now and then an otp.
+fn crowd(draws: &mut Draws, rate: u64) -> Vec<Request> {
+    let mut all = Vec::new();
+    for number in 0..draws.between(15, 30) * rate {
+        let mut one = request(draws, 2_000, 2);
+        (one.class, one.key) = (Class::Marketing, number % 2);
+        all.push(one);
+    }
+    for number in 0..draws.between(5, 12) {
+        let mut one = request(draws, 1, 1);
+        one.class = Class::Otp;
+        one.at = Duration::from_secs(3 + number) + draws.millis(0, 400);
+        all.push(one);
+    }
+    for one in &mut all {
+        let letters: String = one.text.chars().take(60).collect();
+        (one.text, one.ttl) = (letters, Duration::from_secs(900));
+        one.to = format!("819012{:02}5678", draws.below(40));
+        (one.send_after, one.cancel_after, one.steals_key) = (None, None, false);
+    }
+    all
 }
 
 fn request(draws: &mut Draws, width: u64, keys: u64) -> Request {
@@ -365,21 +521,19 @@ fn request(draws: &mut Draws, width: u64, keys: u64) -> Request {
         is_idempotent: draws.per_mille(700),
         receipts,
         cancel_after: draws.per_mille(100).then(|| draws.millis(1, 30_000)),
+        steals_key: draws.per_mille(20),
     }
 }
 
 fn faults(draws: &mut Draws, carriers: usize) -> Vec<(Duration, Fault)> {
     let count = draws.below(8);
-    let mut faults: Vec<(Duration, Fault)> =
-        (0..count).map(|_| (draws.millis(500, 240_000), fault(draws, carriers))).collect();
-    faults.sort_by_key(|(at, _)| *at);
-    faults
+    (0..count).map(|_| (draws.millis(500, 240_000), fault(draws, carriers))).collect()
 }
 
 fn fault(draws: &mut Draws, carriers: usize) -> Fault {
     let carrier = draws.index(carriers);
     let lasts = draws.millis(200, 45_000);
-    match draws.below(12) {
+    match draws.below(13) {
         0 | 1 => Fault::Cut { carrier },
         2 | 3 => Fault::BlackHole { carrier, lasts },
         4 => Fault::Unbind { carrier },
@@ -388,6 +542,7 @@ fn fault(draws: &mut Draws, carriers: usize) -> Fault {
         7 => Fault::FullDisk { lasts: draws.millis(200, 15_000) },
         8 => Fault::Kill,
         9 | 10 => Fault::PowerLoss,
+        11 => Fault::Suspend { lasts: draws.millis(1_000, 90_000) },
         _ => Fault::CrashAtOperation { n: draws.below(40) },
     }
 }

@@ -22,9 +22,12 @@ use hikyaku::seal::Keys;
 use hikyaku::time::Time;
 
 use super::draw::Draws;
+use super::draw::Skew;
 use super::link::Link;
 use super::plan::Plan;
+use super::plan::Version;
 use super::story::Broken;
+use super::wire::Net;
 
 /// What dies with the process.
 #[derive(Debug)]
@@ -44,6 +47,20 @@ pub(super) struct Process {
     /// Bodies that are being read.
     fetches: VecDeque<(Time, MessageId, Position)>,
     scratch: Vec<u8>,
+    /// How its clock goes; it never goes back while the process lives.
+    pub(super) skew: Skew,
+}
+
+/// What a process starts with.
+pub(super) struct Start<'a> {
+    pub(super) world: Time,
+    /// What the machine's clock says; the process's is no earlier than its records.
+    pub(super) clock: Time,
+    pub(super) plan: &'a Plan,
+    pub(super) version: &'a Version,
+    pub(super) disk: &'a SimDisk,
+    /// The end of what was durable before.
+    pub(super) durable: Position,
 }
 
 /// Why a process does not start.
@@ -60,14 +77,13 @@ pub(super) enum NoStart {
 const RETRY: Duration = Duration::from_secs(1);
 
 impl Process {
-    /// Starts over what is on the disk; `durable` is the end of what was durable before.
+    /// Starts over what is on the disk.
     pub(super) fn start(
-        now: Time,
-        plan: &Plan,
-        disk: &SimDisk,
-        durable: Position,
+        with: &Start<'_>,
+        net: &mut Net,
         draws: &mut Draws,
     ) -> Result<Self, NoStart> {
+        let Start { world, clock, plan, version, disk, durable } = *with;
         let wrong = |how: String| NoStart::Broken(Broken { message: None, how });
         let opened = match open(disk.clone(), &plan.journal, &Keys::known(0)) {
             Ok(opened) => opened,
@@ -79,28 +95,33 @@ impl Process {
             return Err(wrong(format!("{:?} was durable, {:?} is left", durable, opened.end)));
         }
         let seed = draws.next();
-        let replayed = |reader: &Reader| -> Result<Dispatch, NoStart> {
-            let mut dispatch = Dispatch::new(plan.dispatch.clone(), plan.routes(), seed);
+        let replayed = |reader: &Reader| -> Result<(Dispatch, Time), NoStart> {
+            let mut dispatch = Dispatch::new(version.dispatch.clone(), version.routes(), seed);
+            let mut last = Time::ZERO;
             for record in reader.follow(opened.first) {
                 let (position, octets) =
                     record.map_err(|error| wrong(format!("replay: {error}")))?;
                 let record =
                     Record::decode(&octets).map_err(|error| wrong(format!("replay: {error}")))?;
+                last = last.max(record.at());
                 dispatch.replay(position, &record);
             }
-            Ok(dispatch)
+            Ok((dispatch, last))
         };
-        let mut dispatch = replayed(&opened.reader)?;
-        if replayed(&opened.reader)?.state_hash() != dispatch.state_hash() {
+        let (mut dispatch, last) = replayed(&opened.reader)?;
+        if replayed(&opened.reader)?.0.state_hash() != dispatch.state_hash() {
             return Err(wrong("two replays of one journal differ".into()));
         }
+        let now = clock.max(last);
         dispatch.replayed(now);
         let mut links = Vec::new();
         for (number, carrier) in plan.carriers.iter().enumerate() {
             for (index, mode) in (0..).zip(&carrier.binds) {
                 let bind = (carrier.name.as_str().into(), index);
                 let config = carrier.session.clone();
-                links.push(Link::new(bind, number, *mode, config, now, draws.fork()));
+                let mut link = Link::new(bind, number, *mode, config, now, draws.fork());
+                link.want(now, net, version.rates[number].is_some());
+                links.push(link);
             }
         }
         Ok(Self {
@@ -116,16 +137,26 @@ impl Process {
             is_failed: false,
             fetches: VecDeque::new(),
             scratch: Vec::new(),
+            skew: Skew::of(world, now),
         })
     }
 
-    /// When it has something to do next, apart from what arrives.
+    /// Takes over a changed config.
+    pub(super) fn reload(&mut self, now: Time, version: &Version, net: &mut Net) {
+        let (carriers, routes) = version.parts();
+        self.dispatch.reconfigure(now, version.dispatch.clone(), carriers, routes).unwrap();
+        for link in &mut self.links {
+            link.want(now, net, version.rates[link.carrier].is_some());
+        }
+    }
+
+    /// When it has something to do next by the world's clock, apart from what arrives.
     pub(super) fn next(&self) -> Option<Time> {
         let links = self.links.iter().filter_map(Link::next);
         let fetch = self.fetches.front().map(|(at, ..)| *at);
         let inbox = (!self.inbox.is_empty()).then_some(Time::ZERO);
         let rest = [self.dispatch.poll_timeout(), self.sync_at, fetch, inbox];
-        links.chain(rest.into_iter().flatten()).min()
+        links.chain(rest.into_iter().flatten()).min().map(|at| self.skew.world(at))
     }
 
     /// Tells the dispatcher all that there is to tell, and takes its records. The links have had

@@ -30,9 +30,14 @@ impl Story {
         }
     }
 
-    /// The last lines about a message, with what happened to everybody.
+    /// The last lines about a message, with the faults that met everybody; without a message the
+    /// last of all.
     pub(super) fn about(&self, message: Option<usize>) -> String {
-        let lines = self.lines.iter().filter(|(_, about, _)| about.is_none() || *about == message);
+        let is_fault = |line: &str| GENERAL.iter().any(|general| line.starts_with(general));
+        let lines = self.lines.iter().filter(|(_, about, line)| match message {
+            None => true,
+            Some(_) => *about == message || (about.is_none() && is_fault(line)),
+        });
         let lines: Vec<String> = lines
             .map(|(at, about, line)| {
                 let about = about.map_or_else(|| "    ".to_owned(), |it| format!("m{it:<3}"));
@@ -42,6 +47,9 @@ impl Story {
         lines[lines.len().saturating_sub(SHORT)..].join("\n")
     }
 }
+
+/// How the lines begin that tell what met everybody.
+const GENERAL: [&str; 4] = ["fault", "the process", "the disk", "power"];
 
 /// A promise that was broken.
 #[derive(Clone, Debug)]

@@ -13,12 +13,15 @@ use hikyaku::message::Finish;
 use hikyaku::message::MessageId;
 use hikyaku::message::Record;
 use hikyaku::message::State;
+use hikyaku::message::UnansweredCause;
+use hikyaku::pdu::CommandStatus;
 use hikyaku::pdu::SubmitSm;
 use hikyaku::time::Time;
 
 use super::carrier::message_of;
 use super::carrier::parts;
 use super::coverage::Coverage;
+use super::draw::Skew;
 use super::story::Kept;
 use super::story::broken;
 
@@ -26,14 +29,20 @@ use super::story::broken;
 #[derive(Debug, Default)]
 pub(super) struct Message {
     pub(super) to: String,
-    /// Its durable records, in order.
+    /// Its durable records, in order, with times by the world's clock.
     pub(super) records: Vec<Record>,
     pub(super) finish: Option<Finish>,
     pub(super) correction: Option<Finish>,
     /// What its client was told.
     pub(super) told: Option<MessageId>,
     is_cancelled: bool,
+    /// As the last record left it.
+    state: Option<State>,
+    /// By the gateway's clock.
     expires_at: Time,
+    /// When it was durable, and when its first segment left.
+    pub(super) accepted_at: Time,
+    pub(super) left_at: Option<Time>,
     /// How often each segment left: by carrier, reference and number.
     left: BTreeMap<(usize, Option<u16>, u8), usize>,
 }
@@ -48,6 +57,23 @@ impl Message {
         matches!(self.records.first(), Some(Record::Accepted(_)))
     }
 
+    /// Counts the way from one state to the next.
+    fn moves(&mut self, record: &Record, coverage: &mut Coverage) {
+        let next = match record {
+            Record::Accepted(it) if it.send_at.is_some_and(|at| at > it.accepted_at) => {
+                State::Scheduled
+            }
+            Record::Accepted(_) | Record::Requeued { .. } => State::Queued,
+            Record::Sending { .. } => State::Submitting,
+            Record::Answered { state, .. } => *state,
+            Record::Finished { finish, .. } | Record::Corrected { finish, .. } => finish.state,
+            _ => return,
+        };
+        if let Some(before) = self.state.replace(next).filter(|before| *before != next) {
+            coverage.count(format!("state {before} to {next}"));
+        }
+    }
+
     /// How it ended.
     pub(super) fn end(&self) -> Option<&Finish> {
         self.correction.as_ref().or(self.finish.as_ref())
@@ -59,13 +85,26 @@ impl Message {
 pub(super) struct Known {
     pub(super) name: String,
     rate: usize,
+    /// What it was before the last reload, and when that was.
+    rate_before: (usize, Time),
     /// When the last segments left for it.
     left: VecDeque<Time>,
     /// Ids, as receipts write them, of the receipts that are on the disk.
     receipts: BTreeSet<String>,
+    /// Messages of handsets, and what looked like a receipt and could not be read.
     inbound: u64,
     inbound_taken: u64,
 }
+
+impl Known {
+    /// Of a window over a reload each part keeps its own rate, so all of it the larger one.
+    fn allows(&self, now: Time) -> usize {
+        let (before, until) = self.rate_before;
+        if now.since(until) < SECOND { self.rate.max(before) } else { self.rate }
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
 
 /// All that is true.
 #[derive(Debug)]
@@ -76,6 +115,14 @@ pub(super) struct Truth {
     reference_hold: Duration,
     /// The last use of each reference to a number: when, by which message, at which carrier.
     references: HashMap<(String, u16), (Time, usize, usize)>,
+    /// The clock of the process whose records come.
+    pub(super) skew: Skew,
+    /// When the last record was made, by the gateway's clock.
+    newest: Time,
+    /// Which message each segment was of that left.
+    pub(super) departures: Vec<(Time, usize)>,
+    /// How many segments have no known outcome, by the durable records.
+    pub(super) unknowns: u64,
 }
 
 impl Truth {
@@ -83,6 +130,7 @@ impl Truth {
         let known = |(name, rate)| Known {
             name,
             rate: usize::try_from(rate).unwrap_or(usize::MAX),
+            rate_before: (0, Time::ZERO),
             left: VecDeque::new(),
             receipts: BTreeSet::new(),
             inbound: 0,
@@ -94,6 +142,18 @@ impl Truth {
             carriers: carriers.into_iter().map(known).collect(),
             reference_hold,
             references: HashMap::new(),
+            skew: Skew::default(),
+            newest: Time::ZERO,
+            departures: Vec::new(),
+            unknowns: 0,
+        }
+    }
+
+    /// A reload gives the carriers these rates.
+    pub(super) fn set_rates(&mut self, now: Time, rates: &[Option<u64>]) {
+        for (known, rate) in self.carriers.iter_mut().zip(rates) {
+            known.rate_before = (known.allows(now), now);
+            known.rate = rate.map_or(0, |rate| usize::try_from(rate).unwrap());
         }
     }
 
@@ -107,9 +167,17 @@ impl Truth {
     }
 
     /// A record is on the disk.
-    pub(super) fn durable(&mut self, record: &Record, coverage: &mut Coverage) -> Kept {
+    pub(super) fn durable(&mut self, now: Time, record: &Record, coverage: &mut Coverage) -> Kept {
         cover(record, coverage);
+        self.keeps_time(record)?;
         match record {
+            Record::Unanswered {
+                segments,
+                cause: UnansweredCause::LinkLost | UnansweredCause::Timeout,
+                ..
+            } => {
+                self.unknowns += segments.iter().count() as u64;
+            }
             Record::Receipt { receipt, attempt, .. } => {
                 let message = self.message(record);
                 if let Some(carrier) = message.and_then(|it| self.carrier_of(it, *attempt)) {
@@ -120,6 +188,7 @@ impl Truth {
             Record::Orphan { carrier, receipt, .. } => {
                 let carrier = self.carrier(carrier).unwrap();
                 let id = receipt.carrier_message_id.to_string();
+                self.carriers[carrier].inbound += u64::from(id.is_empty());
                 self.carriers[carrier].receipts.insert(id);
             }
             Record::Inbound(inbound) => {
@@ -129,17 +198,36 @@ impl Truth {
             _ => {}
         }
         let Some(about) = self.message(record) else { return Ok(()) };
-        self.note(about, record)
+        self.messages[about].moves(record, coverage);
+        self.note(now, about, record)
     }
 
-    fn note(&mut self, about: usize, record: &Record) -> Kept {
+    /// No record is older than the one before it, whatever the machine's clock says at a start.
+    fn keeps_time(&mut self, record: &Record) -> Kept {
+        // What is carried on keeps its time, and a door reads the clock before the dispatcher does.
+        let is_older = matches!(record, Record::Accepted(_) | Record::CarriedFinished { .. });
+        if is_older || record.at() == Time::ZERO {
+            return Ok(());
+        }
+        if record.at() < self.newest {
+            return broken(self.message(record), format!("the clock goes back: {record:?}"));
+        }
+        self.newest = record.at();
+        Ok(())
+    }
+
+    fn note(&mut self, now: Time, about: usize, record: &Record) -> Kept {
+        let skew = self.skew;
         let message = &mut self.messages[about];
         let about = Some(about);
         match record {
             Record::Accepted(_) if message.is_accepted() => {
                 return broken(about, "accepted twice for one idempotency key");
             }
-            Record::Accepted(submission) => message.expires_at = submission.expires_at,
+            Record::Accepted(submission) => {
+                message.expires_at = submission.expires_at;
+                message.accepted_at = now;
+            }
             Record::Carried(_) | Record::CarriedFinished { .. } => {}
             Record::CarriedIdempotency { .. } => return Ok(()),
             _ if !message.is_accepted() => return broken(about, "a record before it is accepted"),
@@ -163,7 +251,7 @@ impl Truth {
             }
             _ => {}
         }
-        message.records.push(record.clone());
+        message.records.push(by_world(record, skew));
         Ok(())
     }
 
@@ -184,6 +272,8 @@ impl Truth {
         let message = &mut self.messages[about];
         let left = message.left.entry((carrier, reference, segment)).or_default();
         *left += 1;
+        message.left_at.get_or_insert(now);
+        self.departures.push((now, about));
         let says = |record: &&Record| match record {
             Record::Sending { carrier, reference: written, total: all, segments, .. } => {
                 **carrier == **name
@@ -198,7 +288,8 @@ impl Truth {
             let how = format!("segment {segment} leaves for {name} without a durable record");
             return broken(Some(about), how);
         }
-        if now >= message.expires_at {
+        let local = self.skew.local(now);
+        if local >= message.expires_at {
             return broken(Some(about), format!("segment {segment} leaves after its time to live"));
         }
         if message.finish.is_some() {
@@ -208,16 +299,17 @@ impl Truth {
             return broken(Some(about), "leaves after it was cancelled");
         }
         self.keeps_rate(now, carrier, about)?;
-        self.keeps_reference(now, carrier, about, reference)
+        self.keeps_reference(local, carrier, about, reference)
     }
 
     fn keeps_rate(&mut self, now: Time, carrier: usize, about: usize) -> Kept {
         let known = &mut self.carriers[carrier];
-        if known.left.len() >= known.rate
-            && let Some(first) = known.left.pop_front()
-            && now.since(first) < Duration::from_secs(1)
-        {
-            let how = format!("more than {} segments to {} in a second", known.rate, known.name);
+        while known.left.front().is_some_and(|at| now.since(*at) >= SECOND) {
+            known.left.pop_front();
+        }
+        let most = known.allows(now);
+        if known.left.len() >= most {
+            let how = format!("more than {most} segments to {} in a second", known.name);
             return broken(Some(about), how);
         }
         known.left.push_back(now);
@@ -313,12 +405,34 @@ impl Truth {
     }
 }
 
+/// A record with its time by the world's clock.
+fn by_world(record: &Record, skew: Skew) -> Record {
+    let mut record = record.clone();
+    match &mut record {
+        Record::Sending { at, .. }
+        | Record::Answered { at, .. }
+        | Record::Unanswered { at, .. }
+        | Record::Receipt { at, .. }
+        | Record::Requeued { at, .. }
+        | Record::Finished { at, .. }
+        | Record::Corrected { at, .. } => *at = skew.world(*at),
+        _ => {}
+    }
+    record
+}
+
+/// The name of a status; one for all that have none.
+pub(super) fn known(status: CommandStatus) -> String {
+    let name = status.to_string();
+    if name.starts_with("0x") { "another status".into() } else { name }
+}
+
 /// Counts what a record shows to be reached.
 fn cover(record: &Record, coverage: &mut Coverage) {
     let name = match record {
         Record::Accepted(submission) => format!("accepted {}", submission.class),
         Record::Sending { .. } => "sending".into(),
-        Record::Answered { answer, .. } => format!("answered {}", answer.status),
+        Record::Answered { answer, .. } => format!("answered {}", known(answer.status)),
         Record::Unanswered { cause, .. } => format!("unanswered {cause:?}"),
         Record::Receipt { receipt, .. } => format!("receipt {}", receipt.state),
         Record::Orphan { .. } => "orphan".into(),

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use hikyaku::time::Time;
 
 use super::draw::Draws;
+use super::draw::Skew;
 
 /// One direction of a connection.
 #[derive(Debug, Default)]
@@ -106,12 +107,21 @@ pub(super) struct Net {
     holes: Vec<Time>,
     /// The slowest that octets travel, in microseconds, by carrier.
     delays: Vec<u64>,
+    /// The gateway's clock; each end speaks by its own.
+    pub(super) skew: Skew,
 }
 
 impl Net {
     pub(super) fn new(draws: Draws, delays: Vec<u64>) -> Self {
         let holes = vec![Time::ZERO; delays.len()];
-        Self { connections: BTreeMap::new(), next: 0, draws, holes, delays }
+        Self { connections: BTreeMap::new(), next: 0, draws, holes, delays, skew: Skew::default() }
+    }
+
+    fn world(&self, now: Time, end: End) -> Time {
+        match end {
+            End::Gateway => self.skew.world(now),
+            End::Carrier => now,
+        }
     }
 
     pub(super) fn connect(&mut self, carrier: usize) -> u64 {
@@ -122,6 +132,7 @@ impl Net {
 
     /// Writes octets at one end; now and then they travel in two pieces.
     pub(super) fn write(&mut self, now: Time, id: u64, from: End, mut octets: Bytes) {
+        let now = self.world(now, from);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let least = now.max(self.holes[connection.carrier]);
         let most = self.delays[connection.carrier];
@@ -135,6 +146,7 @@ impl Net {
 
     /// What has arrived at one end.
     pub(super) fn read(&mut self, now: Time, id: u64, at: End) -> Option<Read> {
+        let now = self.world(now, at);
         let pipe = match at {
             End::Carrier => 0,
             End::Gateway => 1,
@@ -144,6 +156,7 @@ impl Net {
 
     /// One end closes in good order: what it wrote arrives, what is on its way to it does not.
     pub(super) fn close(&mut self, now: Time, id: u64, by: End) {
+        let now = self.world(now, by);
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let later = now.max(self.holes[connection.carrier]) + Duration::from_millis(1);
         connection.pipes[by as usize].end(later);
@@ -185,10 +198,14 @@ impl Net {
         }
     }
 
-    /// When something arrives next.
-    pub(super) fn next(&self) -> Option<Time> {
-        let pipes = self.connections.values().flat_map(|connection| &connection.pipes);
-        pipes.filter_map(Pipe::next).min().filter(|at| *at < Time::MAX)
+    /// When something arrives next; the gateway does not look before `gateway_from`.
+    pub(super) fn next(&self, gateway_from: Time) -> Option<Time> {
+        let next = self.connections.values().flat_map(|connection| {
+            let [to_carrier, to_gateway] = &connection.pipes;
+            let to_gateway = to_gateway.next().map(|at| at.max(gateway_from));
+            to_carrier.next().into_iter().chain(to_gateway)
+        });
+        next.min().filter(|at| *at < Time::MAX)
     }
 
     fn sweep(&mut self, id: u64) {

@@ -28,18 +28,23 @@ use hikyaku::route::Routes;
 use hikyaku::route::Seed;
 use hikyaku::time::Time;
 
+use super::books::Books;
 use super::carrier::Carrier;
 use super::carrier::SENDER;
 use super::carrier::message_of;
 use super::carrier::receipt_id;
 use super::coverage::Coverage;
 use super::draw::Draws;
+use super::feed::Feed;
+use super::hooks::Hook;
 use super::plan::BUSY;
 use super::plan::Fault;
 use super::plan::Plan;
 use super::plan::Request;
+use super::plan::Version;
 use super::process::NoStart;
 use super::process::Process;
+use super::process::Start;
 use super::story::Broken;
 use super::story::Kept;
 use super::story::Story;
@@ -65,15 +70,32 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) struct World {
     pub(super) now: Time,
     pub(super) plan: Plan,
-    pub(super) routes: Routes,
-    draws: Draws,
+    /// Of each version of the config.
+    pub(super) routes: Vec<Routes>,
+    /// From when on each version was in force.
+    versions: Vec<Time>,
+    pub(super) draws: Draws,
     net: Net,
     pub(super) carriers: Vec<Carrier>,
-    disk: SimDisk,
+    pub(super) disk: SimDisk,
     pub(super) process: Option<Process>,
     restart_at: Time,
-    /// How far the log was read as it became durable, by the archive's stand-in.
-    tail: Position,
+    suspended_until: Time,
+    /// How far the log was read as it became durable.
+    pub(super) tail: Position,
+    /// Each record that was read so: where it is, and a hash of it.
+    pub(super) log: Vec<(Position, u64)>,
+    /// Below this the dispatcher needs nothing, and what was trimmed last.
+    trim: (Position, Position),
+    pub(super) feed: Feed,
+    pub(super) books: Option<Books>,
+    pub(super) hooks: Vec<Hook>,
+    /// How often the counter of unknown outcomes went up, and whether a crash lost any record.
+    pub(super) unknowns: u64,
+    pub(super) has_crashed: bool,
+    /// Whether the disk lies by now, and whether the power has failed on that.
+    is_lied_to: bool,
+    is_ended: bool,
     clients: Vec<Client>,
     cancels: Vec<(Time, MessageId)>,
     tickets: BTreeMap<Ticket, (usize, Asked)>,
@@ -120,7 +142,7 @@ impl World {
         let mut draws = Draws::new(!seed);
         let delays = plan.carriers.iter().map(|carrier| carrier.delay).collect();
         let known = plan.carriers.iter().map(|it| (it.name.clone(), it.rate)).collect();
-        let truth = Truth::new(known, plan.dispatch.reference_hold.0);
+        let truth = Truth::new(known, plan.versions[0].dispatch.reference_hold.0);
         let carriers = (0..).zip(&plan.carriers);
         let carriers = carriers
             .map(|(number, it)| Carrier::new(it.clone(), number, START, draws.fork()))
@@ -133,13 +155,24 @@ impl World {
         });
         let mut world = Self {
             now: START,
-            routes: plan.routes(),
+            routes: plan.versions.iter().map(Version::routes).collect(),
+            versions: vec![START],
             net: Net::new(draws.fork(), delays),
             carriers,
             disk: SimDisk::new(draws.next()),
             process: None,
             restart_at: START,
+            suspended_until: START,
             tail: Position(0),
+            log: Vec::new(),
+            trim: (Position(0), Position(0)),
+            feed: Feed::new(),
+            books: plan.has_archive.then(|| Books::new(draws.fork())),
+            hooks: (0..plan.hooks).map(|_| Hook::new(START, BUSY, draws.fork())).collect(),
+            unknowns: 0,
+            has_crashed: false,
+            is_lied_to: false,
+            is_ended: false,
             clients: clients.collect(),
             cancels: Vec::new(),
             tickets: BTreeMap::new(),
@@ -180,8 +213,30 @@ impl World {
             self.stands_still(next)?;
             self.now = self.now.max(next);
             self.step()?;
+            if self.is_ended {
+                return Ok(());
+            }
         }
         self.settle_up()
+    }
+
+    /// What the gateway's clock says.
+    pub(super) fn local(&self) -> Time {
+        self.truth.skew.local(self.now)
+    }
+
+    /// Which version of the config was in force then.
+    pub(super) fn version_at(&self, at: Time) -> usize {
+        self.versions.iter().rposition(|from| *from <= at).unwrap_or(0)
+    }
+
+    /// Whether the config had a carrier then.
+    pub(super) fn has_carrier(&self, number: usize, at: Time) -> bool {
+        self.plan.versions[self.version_at(at)].rates[number].is_some()
+    }
+
+    fn version(&self) -> &Version {
+        &self.plan.versions[self.versions.len() - 1]
     }
 
     /// Whether something wants its turn for ever and does nothing with it.
@@ -193,7 +248,7 @@ impl World {
         }
         let process = self.process.as_ref().and_then(Process::next);
         let carriers: Vec<_> = self.carriers.iter().map(Carrier::next).collect();
-        let net = self.net.next();
+        let net = self.net.next(self.suspended_until);
         broken(None, format!("time stands still: {process:?} {carriers:?} {net:?}"))
     }
 
@@ -216,13 +271,18 @@ impl World {
             Next::Rest => None,
         });
         let process = match &self.process {
-            Some(process) => process.next(),
+            Some(process) => {
+                let hooks = self.hooks.iter().filter_map(|hook| hook.next(&self.feed));
+                process.next().into_iter().chain(hooks).min().map(|at| at.max(self.suspended_until))
+            }
             None => Some(self.restart_at),
         };
+        let [from, end] = self.plan.lie.map_or([None; 2], |(from, end)| [from, end].map(Some));
+        let lie = if self.is_lied_to { end } else { from }.map(|at| START + at);
         let carriers = self.carriers.iter().filter_map(Carrier::next);
         let fault = self.faults.front().map(|(at, _)| START + *at);
         let cancels = self.cancels.iter().map(|(at, _)| *at);
-        let rest = [self.net.next(), process, fault, self.disk_well_at];
+        let rest = [self.net.next(self.suspended_until), process, fault, self.disk_well_at, lie];
         clients.chain(carriers).chain(cancels).chain(rest.into_iter().flatten()).min()
     }
 
@@ -230,9 +290,16 @@ impl World {
     fn step(&mut self) -> Kept {
         self.steps += 1;
         self.heal_disk();
+        self.lie()?;
+        if self.is_ended {
+            return Ok(());
+        }
         while self.faults.front().is_some_and(|(at, _)| START + *at <= self.now) {
             if let Some((_, fault)) = self.faults.pop_front() {
                 self.strike(fault)?;
+            }
+            if self.is_ended {
+                return Ok(());
             }
         }
         for carrier in &mut self.carriers {
@@ -242,24 +309,49 @@ impl World {
             self.start()?;
         }
         self.ask();
-        self.turn()
+        if self.now < self.suspended_until {
+            return Ok(());
+        }
+        self.turn()?;
+        self.turn_behind()
     }
 
     // The process.
 
     fn start(&mut self) -> Kept {
-        match Process::start(self.now, &self.plan, &self.disk, self.tail, &mut self.draws) {
+        let clock = self.wall_clock();
+        let start = Start {
+            world: self.now,
+            clock,
+            plan: &self.plan,
+            version: &self.plan.versions[self.versions.len() - 1],
+            disk: &self.disk,
+            durable: self.tail,
+        };
+        match Process::start(&start, &mut self.net, &mut self.draws) {
             Ok(process) => {
-                self.story.tell(self.now, None, || "the process starts".into());
+                let skew = process.skew;
+                self.story.tell(self.now, None, || format!("the process starts, {skew:?}"));
+                self.coverage.count_if(skew.local(self.now) > clock, "clock behind its records");
+                self.coverage.count_if(clock > self.now, "clock ahead");
                 self.truth.restarted();
+                if let Some(books) = &mut self.books {
+                    books.start(process.reader.end())?;
+                }
+                self.hooks.iter_mut().for_each(Hook::start);
                 self.process = Some(process);
-                self.follow_log()
+                // What is durable by now was written by the clock of the process before.
+                self.follow_log()?;
+                self.truth.skew = skew;
+                self.net.skew = skew;
+                Ok(())
             }
             Err(NoStart::Later) => {
                 self.coverage.count("start put off: the disk refuses".into());
                 self.restart_at = self.now + Duration::from_secs(1);
                 Ok(())
             }
+            Err(NoStart::Crashed) if self.is_lied_to => self.lose_what_was_lied_of(),
             Err(NoStart::Crashed) => {
                 self.coverage.count("fault crash while starting".into());
                 self.disk = self.disk.restart(self.draws.next());
@@ -270,6 +362,16 @@ impl World {
         }
     }
 
+    /// What the machine says when the process starts: it may have been set wrong, or right.
+    fn wall_clock(&mut self) -> Time {
+        let error = self.draws.millis(1_000, 400_000);
+        match self.draws.below(6) {
+            0 => self.now - error,
+            1 => self.now + error,
+            _ => self.now,
+        }
+    }
+
     /// The process is gone; what the disk keeps is in `self.disk` already.
     fn die(&mut self, is_silent: bool) {
         let Some(process) = self.process.take() else { return };
@@ -277,6 +379,14 @@ impl World {
             self.net.abandon(self.now, connection, is_silent);
         }
         self.restart_at = self.now + self.draws.millis(1_000, 20_000);
+        self.suspended_until = self.now;
+        self.trim = (Position(0), Position(0));
+        if let Some(books) = &mut self.books {
+            books.die(&mut self.coverage);
+        }
+        for hook in &mut self.hooks {
+            hook.die(&mut self.coverage);
+        }
         for (about, asked) in std::mem::take(&mut self.tickets).into_values() {
             if asked == Asked::Accept {
                 self.lost_answer(about);
@@ -285,16 +395,17 @@ impl World {
     }
 
     fn turn(&mut self) -> Kept {
+        let here = self.local();
         let Some(process) = &mut self.process else { return Ok(()) };
         for link in &mut process.links {
             let before = link.connection();
-            link.turn(self.now, &mut self.net);
+            link.turn(here, &mut self.net);
             if let Some(connection) = link.connection().filter(|it| Some(*it) != before) {
                 self.carriers[link.carrier].accept(self.now, connection);
             }
         }
         let mut told = Vec::new();
-        if let Some(failed) = process.end_sync(self.now) {
+        if let Some(failed) = process.end_sync(here) {
             self.coverage.count_if(failed, "sync failed");
             if self.disk.crashed() {
                 return self.crash();
@@ -303,7 +414,7 @@ impl World {
                 self.story.tell(self.now, None, || "a sync fails".into());
             }
         }
-        process.think(self.now, &mut told)?;
+        process.think(here, &mut told)?;
         for event in told {
             self.tell_event(&event);
         }
@@ -316,14 +427,42 @@ impl World {
         };
         if let Some(process) = &mut self.process {
             process.commit()?;
-            process.begin_sync(self.now, sync);
+            process.begin_sync(here, sync);
+        }
+        Ok(())
+    }
+
+    /// What stands behind the dispatcher: the archive, the webhooks, the housekeeper.
+    fn turn_behind(&mut self) -> Kept {
+        let here = self.local();
+        let Some(process) = &mut self.process else { return Ok(()) };
+        if let Some(books) = &mut self.books {
+            books.follow(here, &process.reader, &mut self.coverage)?;
+        }
+        for hook in &mut self.hooks {
+            hook.turn(self.now, &self.feed, &mut self.coverage);
+        }
+        let passed = self.books.as_ref().map_or(self.tail, Books::passed);
+        let below = self.trim.0.min(self.tail).min(passed);
+        if below <= self.trim.1 {
+            return Ok(());
+        }
+        self.trim.1 = below;
+        let trimmed = process.trimmer.trim(below);
+        self.coverage.count_if(trimmed.is_ok(), "effect trim");
+        if self.disk.crashed() {
+            return self.crash();
         }
         Ok(())
     }
 
     fn crash(&mut self) -> Kept {
+        if self.is_lied_to {
+            return self.lose_what_was_lied_of();
+        }
         self.story.tell(self.now, None, || "power lost within an operation of the disk".into());
         self.coverage.count("fault crash at an operation".into());
+        self.has_crashed = true;
         self.disk = self.disk.restart(self.draws.next());
         self.die(true);
         Ok(())
@@ -338,21 +477,25 @@ impl World {
                 message: None,
                 how: format!("the log cannot be followed: {error}"),
             })?;
-            let record = Record::decode(record.1).map_err(|error| Broken {
+            let (position, octets) = record;
+            self.log.push((position, hash(octets)));
+            let record = Record::decode(octets).map_err(|error| Broken {
                 message: None,
                 how: format!("the log holds what is no record: {error}"),
             })?;
+            self.feed.take(position, &record)?;
             let about = self.truth.message(&record);
             if about.is_some() {
                 self.story.tell(self.now, about, || format!("durable: {}", short(&record)));
             }
-            self.truth.durable(&record, &mut self.coverage)?;
+            self.truth.durable(self.now, &record, &mut self.coverage)?;
         }
         self.tail = follow.at();
         Ok(())
     }
 
     fn act(&mut self) -> Kept {
+        let here = self.local();
         while let Some(effect) =
             self.process.as_mut().and_then(|process| process.dispatch.poll_effect())
         {
@@ -372,7 +515,7 @@ impl World {
                         self.truth.leaves(self.now, link.carrier, submit)?;
                     }
                     self.coverage.count(format!("effect {}", body.command_id()));
-                    if !link.submit(self.now, &mut self.net, token, body) {
+                    if !link.submit(here, &mut self.net, token, body) {
                         return broken(about, "more requests than the window has room for");
                     }
                 }
@@ -380,19 +523,19 @@ impl World {
                     let Some(process) = &mut self.process else { return Ok(()) };
                     let link = process.links.iter_mut().find(|link| link.bind == bind).unwrap();
                     let carrier = link.carrier;
-                    let body = link.acknowledge(self.now, &mut self.net, sequence_number, status);
+                    let body = link.acknowledge(here, &mut self.net, sequence_number, status);
                     if let Some(body) = body.filter(|_| status == CommandStatus::ESME_ROK) {
                         self.taken(carrier, &body)?;
                     }
                 }
                 Effect::Fetch { id, position } => {
-                    let at = self.now + self.draws.millis(0, 3);
+                    let at = here + self.draws.millis(0, 3);
                     self.coverage.count("effect fetch".into());
                     if let Some(process) = &mut self.process {
                         process.fetch(at, id, position);
                     }
                 }
-                Effect::Trim { before } => self.trim(before)?,
+                Effect::Trim { before } => self.trim.0 = self.trim.0.max(before),
                 Effect::Notice(notice) => self.notice(&notice),
             }
         }
@@ -413,19 +556,10 @@ impl World {
         self.truth.takes(carrier, &id.unwrap_or_default(), about, segment)
     }
 
-    fn trim(&mut self, before: Position) -> Kept {
-        let Some(process) = &self.process else { return Ok(()) };
-        let trimmed = process.trimmer.trim(before.min(self.tail));
-        self.coverage.count_if(trimmed.is_ok(), "effect trim");
-        if self.disk.crashed() {
-            return self.crash();
-        }
-        Ok(())
-    }
-
     fn notice(&mut self, notice: &Notice) {
         let text = format!("{notice:?}");
         let name = text.split([' ', '{']).next().unwrap_or_default().to_owned();
+        self.unknowns += u64::from(matches!(notice, Notice::SegmentUnknown { .. }));
         self.coverage.count(format!("notice {name}"));
     }
 
@@ -495,10 +629,18 @@ impl World {
             Fault::BlackHole { carrier, lasts } => self.net.stall(carrier, self.now + lasts),
             Fault::Unbind { carrier } => {
                 let links = self.process.iter_mut().flat_map(|process| &mut process.links);
+                let here = self.truth.skew.local(self.now);
                 for link in links.filter(|link| link.carrier == carrier) {
-                    link.unbind(self.now, &mut self.net);
+                    link.unbind(here, &mut self.net);
                 }
             }
+            Fault::Suspend { lasts } => {
+                self.suspended_until = self.suspended_until.max(self.now + lasts);
+            }
+            Fault::Reload if self.process.is_some() && self.now < self.suspended_until => {
+                self.faults.push_front((self.suspended_until.since(START), Fault::Reload));
+            }
+            Fault::Reload => self.reload()?,
             Fault::SlowDisk { sync, lasts } => self.slow_until = (self.now + lasts, sync),
             Fault::FailingDisk { lasts } => {
                 self.disk.set_chances(Chances {
@@ -516,10 +658,13 @@ impl World {
             }
             Fault::Kill => {
                 self.compare_replay()?;
+                self.has_crashed = true;
                 self.disk = self.disk.kill();
                 self.die(false);
             }
+            Fault::PowerLoss if self.is_lied_to => return self.lose_what_was_lied_of(),
             Fault::PowerLoss => {
+                self.has_crashed = true;
                 self.disk = self.disk.restart(self.draws.next());
                 let is_silent = self.draws.per_mille(500);
                 self.die(is_silent);
@@ -529,6 +674,53 @@ impl World {
         Ok(())
     }
 
+    /// The operator has changed the config.
+    fn reload(&mut self) -> Kept {
+        self.versions.push(self.now);
+        let here = self.local();
+        let version = &self.plan.versions[self.versions.len() - 1];
+        self.truth.set_rates(self.now, &version.rates);
+        let Some(process) = &mut self.process else { return Ok(()) };
+        let is_gone = |name: &str| {
+            let number = self.carriers.iter().position(|carrier| carrier.plan.name == name);
+            number.is_some_and(|number| version.rates[number].is_none())
+        };
+        for carrier in process.dispatch.snapshot(here).carriers {
+            if is_gone(&carrier.carrier) {
+                let waits = carrier.lanes.iter().any(|lane| lane.messages > 0);
+                self.coverage.count_if(waits, "reload takes a carrier that messages wait for");
+                self.coverage.count_if(carrier.window_used > 0, "reload takes a busy carrier");
+                self.coverage.count_if(carrier.ledger > 0, "reload takes a carrier with messages");
+            }
+        }
+        process.reload(here, version, &mut self.net);
+        process.commit()
+    }
+
+    /// From some time on the disk says that it syncs and does not, until the power fails: then the
+    /// journal is a beginning of what it was, or is refused.
+    fn lie(&mut self) -> Kept {
+        let Some((from, end)) = self.plan.lie else { return Ok(()) };
+        if !self.is_lied_to && START + from <= self.now {
+            self.is_lied_to = true;
+            self.disk.set_lying(true);
+            self.story.tell(self.now, None, || "the disk lies from now on".into());
+        }
+        if !self.is_lied_to || START + end > self.now || self.disk.crashed() {
+            return Ok(());
+        }
+        self.lose_what_was_lied_of()
+    }
+
+    /// The power fails on a disk that lied.
+    fn lose_what_was_lied_of(&mut self) -> Kept {
+        self.is_ended = true;
+        self.story.tell(self.now, None, || "power is lost, and all that the disk lied of".into());
+        self.coverage.count("fault LyingDisk".into());
+        let disk = self.disk.restart(self.draws.next());
+        self.is_beginning(disk, "a lying disk")
+    }
+
     /// Whether a replay of the journal finds what the dispatcher holds, once all of that is on the
     /// disk.
     pub(super) fn compare_replay(&mut self) -> Kept {
@@ -536,13 +728,21 @@ impl World {
             return Ok(());
         };
         self.coverage.count("live state compared with a replay".into());
-        let config = self.plan.dispatch.clone();
-        let mut dispatch = hikyaku::dispatch::Dispatch::new(config, self.plan.routes(), 0);
+        let version = self.version();
+        let config = version.dispatch.clone();
+        let mut dispatch = hikyaku::dispatch::Dispatch::new(config, version.routes(), 0);
         for (position, octets) in process.reader.follow(process.reader.first()).flatten() {
             dispatch.replay(position, &Record::decode(&octets).unwrap());
         }
         if dispatch.state_hash() != process.dispatch.state_hash() {
-            return broken(None, "a replay of the journal finds another state than the live one");
+            let told = |dispatch: &hikyaku::dispatch::Dispatch| {
+                let it = dispatch.snapshot(self.now);
+                let rest = (it.orphans, it.idempotency_keys, it.inbound_open);
+                format!("{} live, {} late, {rest:?} others", it.live, it.late)
+            };
+            let [live, replayed] = [&process.dispatch, &dispatch].map(told);
+            let how = format!("a replay of the journal finds {replayed}, there are {live}");
+            return broken(None, how);
         }
         Ok(())
     }
@@ -593,7 +793,9 @@ impl World {
 
     /// What a door makes of a request.
     fn submission(&mut self, about: usize) -> Submission {
-        let id = self.ids.next(self.now);
+        let here = self.local();
+        let id = self.ids.next(here);
+        let routes = &self.routes[self.versions.len() - 1];
         let request = &self.clients[about].request;
         let key = format!("key{}", request.key);
         let from = format!("{SENDER}{about:08}");
@@ -605,20 +807,22 @@ impl World {
             tags: &[],
             route: None,
         };
-        let explanation = self.routes.explain(&query, Seed::of(id));
-        let first = self.routes.carrier_id(&explanation.carriers[0]).unwrap();
-        let carrier = self.routes.carrier(first).unwrap();
+        let explanation = routes.explain(&query, Seed::of(id));
+        let first = routes.carrier_id(&explanation.carriers[0]).unwrap();
+        let carrier = routes.carrier(first).unwrap();
         let content = Content::Text(request.text.as_str().into());
         let plan = hikyaku::route::plan(&content, EncodingChoice::Auto, 10, carrier).unwrap();
         let route = explanation.route.unwrap();
         let send_at = request.send_after.map(|after| START + request.at + after);
-        let later = send_at.filter(|at| request.lives_from_send_at && *at > self.now);
-        let lives_from = later.unwrap_or(self.now);
+        let later = send_at.filter(|at| request.lives_from_send_at && *at > here);
+        let lives_from = later.unwrap_or(here);
         let mut digest = [0; 16];
-        digest[..8].copy_from_slice(&(about as u64).to_be_bytes());
+        let stolen = about.checked_sub(1).filter(|_| request.steals_key && request.is_idempotent);
+        digest[..8].copy_from_slice(&(stolen.unwrap_or(about) as u64).to_be_bytes());
+        let fingerprint = [if stolen.is_some() { 2 } else { 1 }; 16];
         Submission {
             id,
-            accepted_at: self.now,
+            accepted_at: here,
             key: key.as_str().into(),
             to: request.to.as_str().into(),
             from: Some(from.as_str().into()),
@@ -633,11 +837,14 @@ impl World {
             max_segments: 10,
             receipts: request.receipts,
             callback_url: None,
-            idempotency: request
-                .is_idempotent
-                .then_some(Idempotency { key: digest, fingerprint: [1; 16] }),
+            idempotency: request.is_idempotent.then_some(Idempotency { key: digest, fingerprint }),
             plan: hikyaku::route::summary(&route, &plan),
         }
+    }
+
+    /// Whether another request comes with the key of this one.
+    fn is_stolen_from(&self, about: usize) -> bool {
+        self.clients.get(about + 1).is_some_and(|client| client.request.steals_key)
     }
 
     fn ticket(&mut self, about: usize, asked: Asked) -> Ticket {
@@ -668,6 +875,7 @@ impl World {
             return Ok(());
         }
         let wait = self.draws.millis(500, 5_000);
+        let is_stolen_from = self.is_stolen_from(about);
         let client = &mut self.clients[about];
         client.next = match reply {
             Reply::Accepted { id, .. } | Reply::Replayed { id } => {
@@ -678,6 +886,10 @@ impl World {
                 let again = client.request.is_idempotent && self.draws.per_mille(50);
                 if again { Next::Ask(self.now + wait) } else { Next::Rest }
             }
+            // The one whose key was stolen may have come later.
+            Reply::IdempotencyKeyReused if client.request.steals_key || is_stolen_from => {
+                Next::Rest
+            }
             Reply::IdempotencyKeyReused => {
                 return broken(Some(about), "told that its own key was another's");
             }
@@ -686,6 +898,13 @@ impl World {
         };
         Ok(())
     }
+}
+
+/// A hash of a record's octets.
+pub(super) fn hash(octets: &[u8]) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    std::hash::Hash::hash(octets, &mut hasher);
+    std::hash::Hasher::finish(&hasher)
 }
 
 /// A record in a line.
