@@ -580,6 +580,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn written_frames_are_sound_at_their_place_only(
             records in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..50), 1..8),

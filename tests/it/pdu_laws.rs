@@ -56,6 +56,8 @@ use tokio_util::codec::Decoder;
 use crate::vectors;
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn decode_gives_what_was_encoded(pdu in pdu()) {
         prop_assert_eq!(decode(encoded(&pdu)).unwrap(), pdu);

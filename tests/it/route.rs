@@ -506,6 +506,8 @@ mod selection {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn selecting_is_searching_all_routes_for_the_best(
             specs in prop::collection::vec(some_match(), 1..12),
@@ -618,7 +620,7 @@ mod choosing {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(16))]
+        #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
         #[test]
         fn equals_share_the_messages_by_weight(weights in prop::array::uniform3(1_u32..20), start: u64) {
             const MESSAGES: u32 = 4_000;

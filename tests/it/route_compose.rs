@@ -437,6 +437,8 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn every_request_is_read_back_as_it_was_and_fits_the_oldest_peer(
         text in text(),

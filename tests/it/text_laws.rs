@@ -122,7 +122,7 @@ fn cuts(text: &str, segments: &[Segment], options: &SplitOptions) -> Vec<usize> 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn what_is_split_is_read_again(text in any_text(), options in any_options()) {
@@ -227,7 +227,7 @@ fn any_profile() -> impl Strategy<Value = Profile> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_plan_is_kept_to_the_letter(
