@@ -59,6 +59,8 @@ pub struct Queue<E> {
     dead: HashSet<Position>,
     /// Before when the host asked not to be sent a parked event again.
     asked: HashMap<Position, Time>,
+    /// When those were due that are tried early: a failure then costs them nothing.
+    hurried: HashMap<Position, Time>,
     breakers: HashMap<Arc<str>, Breaker>,
     /// Where to go on reading the feed.
     read: Position,
@@ -172,6 +174,7 @@ impl<E: Clone> Queue<E> {
             held: HashMap::new(),
             dead: HashSet::new(),
             asked: HashMap::new(),
+            hurried: HashMap::new(),
             breakers: HashMap::new(),
             read,
             changes: Vec::new(),
@@ -352,11 +355,21 @@ impl<E: Clone> Queue<E> {
             }
             Outcome::Delivered => {}
             Outcome::Failed { retry_after } => {
-                let failures = flying.failures.saturating_add(1);
+                // One that was only tried early waits on for when it was due.
+                let was_due = self.hurried.remove(&position).filter(|due| *due > now);
+                let failures = flying.failures.saturating_add(u32::from(was_due.is_none()));
                 if let Some(wait) = retry_after {
                     self.asked.insert(position, now + wait.min(schedule::LONGEST_RETRY_AFTER));
                 }
-                match schedule::next_try(now, &self.limits.waits, failures, retry_after, draw) {
+                let next = match was_due {
+                    Some(due) => {
+                        Some(self.asked.get(&position).map_or(due, |asked| due.max(*asked)))
+                    }
+                    None => {
+                        schedule::next_try(now, &self.limits.waits, failures, retry_after, draw)
+                    }
+                };
+                match next {
                     Some(due) => self.put_off(position, flying, failures, due),
                     None => self.give_up(now, position, flying, failures),
                 }
@@ -391,6 +404,7 @@ impl<E: Clone> Queue<E> {
             let Some(parked) = self.parked.get_mut(&position) else { continue };
             if parked.host == *host {
                 let sooner = self.asked.get(&position).map_or(now, |asked| due.min(*asked));
+                self.hurried.entry(position).or_insert(due);
                 parked.due = Some(sooner);
                 self.due.remove(&(due, position));
                 self.due.insert((sooner, position));
@@ -420,6 +434,7 @@ impl<E: Clone> Queue<E> {
     fn release(&mut self, now: Time, position: Position, message: MessageId) {
         self.parked.remove(&position);
         self.asked.remove(&position);
+        self.hurried.remove(&position);
         let Some(held) = self.held.get_mut(&message) else { return };
         held.remove(&position);
         let Some(next) = held.first().copied() else {
@@ -634,6 +649,29 @@ mod tests {
         }
         let (over, _) = dead.arrived.last().unwrap();
         assert!(over.since(day) < Duration::from_secs(3_600), "{:?}", over.since(day));
+    }
+
+    #[test]
+    fn a_host_that_comes_and_goes_uses_up_no_events_tries() {
+        let waits = [600, 600].map(Duration::from_secs).into();
+        let limits = Limits { breaker_failures: 1, waits, ..limits() };
+        let mut queue = queue(limits, &[(0, 1), (10, 2)]);
+        assert_eq!(starts(&mut queue, T0), [0, 10]);
+        settle(&mut queue, T0, 0, FAILED);
+        settle(&mut queue, T0, 10, FAILED);
+        let mut now = T0;
+        for round in 0..5 {
+            now = queue.paused_until(now).unwrap();
+            let fresh = 20 + 10 * round;
+            offer(&mut queue, fresh, 100 + u128::from(round), "a");
+            assert_eq!(starts(&mut queue, now), [fresh], "the probe");
+            settle(&mut queue, now, fresh, OK);
+            assert_eq!(starts(&mut queue, now), [0, 10], "early");
+            settle(&mut queue, now, 0, FAILED);
+            settle(&mut queue, now, 10, FAILED);
+        }
+        let dead = queue.take_changes().into_iter().filter(|it| matches!(it, Change::Dead { .. }));
+        assert_eq!(dead.count(), 0);
     }
 
     #[test]
