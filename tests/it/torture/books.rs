@@ -14,12 +14,14 @@ use hikyaku::time::Time;
 use serde_json::Value;
 
 use super::clients::Order;
+use super::clients::Recall;
 use super::clients::Told;
 use super::hooks;
 use super::reader::Event;
 use super::run::BINDS;
 use super::run::Books;
 use super::run::WINDOW;
+use crate::http::Answer;
 use crate::http::Client;
 
 /// What came of it.
@@ -65,6 +67,13 @@ struct Life<'a> {
     events: Vec<&'a Event>,
 }
 
+impl Life<'_> {
+    /// The state that it ended in.
+    fn end(&self) -> Option<&str> {
+        self.events.iter().rev().find(|event| event.is_end()).map(|event| event.state())
+    }
+}
+
 /// The times that carriers took one segment of a message: the carrier of each.
 type Sights = BTreeMap<u8, Vec<usize>>;
 
@@ -89,7 +98,7 @@ pub(super) fn reconcile(client: &Client, books: &Books) -> Account {
         account.hook(hook, &lives);
     }
     account.look_up(client, &lives, &sights);
-    let most = books.kills * (2 * BINDS * WINDOW) as u64;
+    let most = books.starts * (2 * BINDS * WINDOW) as u64;
     let lost = account.ends.remove("lost at a restart").unwrap_or_default();
     if lost > most {
         account.differ(format!("{lost} segments lost at restarts, more than all windows held"));
@@ -195,6 +204,13 @@ impl Account {
             None if seen.is_some() => self.differ(format!("{to}: sent and never accepted")),
             None => {}
         }
+        let is_cancelled = life.is_some_and(|life| life.end() == Some("cancelled"));
+        match order.recall {
+            Recall::Done if seen.is_some() => self.differ(format!("{to}: withdrawn and sent")),
+            Recall::Done if !is_cancelled => self.differ(format!("{to}: withdrawn in vain")),
+            Recall::None if is_cancelled => self.differ(format!("{to}: withdrawn by nobody")),
+            _ => {}
+        }
         self.copies(to, order, seen);
     }
 
@@ -206,16 +222,16 @@ impl Account {
         let ends: Vec<_> =
             life.events.iter().filter(|it| it.is_end() && !it.is_correction).collect();
         let corrections = life.events.iter().filter(|event| event.is_correction).count();
-        let tail = life.events.iter().skip_while(|event| !event.is_end());
+        let mut tail = life.events.iter().skip_while(|event| !event.is_end());
         if queued != 1 || life.events[0].kind != "message.queued" {
             self.differ(format!("{to} {id} is not accepted once: {:?}", kinds()));
         }
-        if ends.len() != 1 || corrections > 1 || !tail.clone().all(|event| event.is_end()) {
+        if ends.len() != 1 || corrections > 1 || !tail.all(|event| event.is_end()) {
             self.differ(format!("{to} {id} does not end once: {:?}", kinds()));
         }
         self.corrections += corrections as u64;
-        if let Some(end) = tail.last() {
-            *self.ends.entry(end.state().to_owned()).or_default() += 1;
+        if let Some(end) = life.end() {
+            *self.ends.entry(end.to_owned()).or_default() += 1;
         }
     }
 
@@ -307,24 +323,42 @@ struct Look {
 fn look(client: &Client, life: &Life<'_>, copies: usize) -> Look {
     let id = life.id;
     let mut look = Look::default();
-    let Some(found) = client.get(&format!("/v1/messages/{id}")).filter(|it| it.status == 200)
-    else {
-        look.differences.push(format!("{id} is not found"));
+    let Ok(found) = asked(client, &format!("/v1/messages/{id}")).inspect_err(|status| {
+        look.differences.push(format!("{id} is not told: {status:?}"));
+    }) else {
         return look;
     };
     let state = found.body["state"].as_str().unwrap();
-    let last = life.events.iter().rev().find(|event| event.is_end());
-    if last.is_none_or(|event| event.state() != state) {
-        look.differences.push(format!("{id} is {state}, and the feed ends with {last:?}"));
+    if life.end() != Some(state) {
+        look.differences.push(format!("{id} is {state}, and the feed ends with {:?}", life.end()));
     }
     if state != "delivered" && is_taken(&found.body) {
         look.differences.push(format!("{id} is {state}, and a carrier took and delivered it all"));
     }
     if state != "delivered" || copies > 1 {
-        let timeline = client.get(&format!("/v1/messages/{id}/timeline")).unwrap();
-        look.timeline(id, &timeline.body, copies);
+        match asked(client, &format!("/v1/messages/{id}/timeline")) {
+            Ok(timeline) => look.timeline(id, &timeline.body, copies),
+            Err(status) => look.differences.push(format!("{id} has no timeline: {status:?}")),
+        }
     }
     look
+}
+
+/// The answer to a question, which may be asked a few times when there is none; else the last
+/// status.
+fn asked(client: &Client, path: &str) -> Result<Answer, Option<u16>> {
+    let mut status = None;
+    for _ in 0..10 {
+        match client.get(path) {
+            Some(answer) if answer.status == 200 => return Ok(answer),
+            Some(answer) if answer.status < 500 && answer.status != 429 => {
+                return Err(Some(answer.status));
+            }
+            answer => status = answer.map(|answer| answer.status),
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Err(status)
 }
 
 /// Whether a carrier gave all segments of an attempt an id; the carriers here deliver all these.

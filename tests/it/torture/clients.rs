@@ -32,6 +32,18 @@ pub(super) struct Book {
 pub(super) struct Order {
     pub(super) class: &'static str,
     pub(super) told: Told,
+    pub(super) recall: Recall,
+}
+
+/// What became of a client's wish to have its message back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recall {
+    /// It had none.
+    None,
+    /// It has no answer, or was refused.
+    Asked,
+    /// The message is withdrawn.
+    Done,
 }
 
 /// What a client knows of its message in the end.
@@ -110,7 +122,7 @@ impl Desk {
         let class = draws.pick(&["otp", "transactional", "transactional", "marketing"]);
         let text = if draws.per_cent(15) { "飛脚".repeat(80) } else { "code 4711".to_owned() };
         let body = json!({ "to": format!("+{to}"), "text": text, "class": class });
-        (to, body, Order { class, told: Told::Nothing })
+        (to, body, Order { class, told: Told::Nothing, recall: Recall::None })
     }
 
     /// Hands one message in as a careful client does: with a key, and until there is an answer.
@@ -126,10 +138,13 @@ impl Desk {
             let gives_up = !has_key || draws.per_cent(5);
             if told != Told::Nothing || gives_up {
                 self.learn(&to, told.clone());
-                if let Told::Accepted(id) = told
-                    && draws.per_cent(5)
-                {
-                    self.doubt(&to, &id, &headers, &body);
+                if let Told::Accepted(id) = told {
+                    if draws.per_cent(5) {
+                        self.doubt(&to, &id, &headers, &body);
+                    }
+                    if draws.per_cent(8) {
+                        self.recall(&to, &id);
+                    }
                 }
                 return;
             }
@@ -200,6 +215,16 @@ impl Desk {
 
     fn complain(&self, complaint: String) {
         self.book.lock().unwrap().complaints.push(complaint);
+    }
+
+    /// Asks to have a message back.
+    fn recall(&self, to: &str, id: &str) {
+        let learn = |recall| self.book.lock().unwrap().orders.get_mut(to).unwrap().recall = recall;
+        learn(Recall::Asked);
+        let answer = self.client.post(&format!("/v1/messages/{id}/cancel"), &json!({}));
+        if answer.is_some_and(|answer| answer.status == 200) {
+            learn(Recall::Done);
+        }
     }
 
     /// Asks after an accepted message, and hands it in once more with its key.

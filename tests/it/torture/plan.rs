@@ -94,6 +94,7 @@ impl Plan {
         let mut dues: Vec<Due> =
             ills.into_iter().map(|ill| Self::due(&mut draws, ill, load, &lengths)).collect();
         dues.sort_by_key(|due| due.at);
+        part(&mut dues);
         Self { seed, load, dues, draws }
     }
 
@@ -147,6 +148,19 @@ impl Plan {
         );
         Self::new(seed, whole)
     }
+}
+
+/// Moves what cannot be there twice at a time behind the one before it.
+fn part(dues: &mut [Due]) {
+    for ill in [Ill::Full, Ill::Flood, Ill::Freeze] {
+        let mut free = Duration::ZERO;
+        for due in dues.iter_mut().filter(|due| due.ill == ill) {
+            let late = free.saturating_sub(due.at);
+            (due.at, due.until) = (due.at + late, due.until + late);
+            free = due.until + Duration::from_millis(100);
+        }
+    }
+    dues.sort_by_key(|due| due.at);
 }
 
 impl fmt::Display for Plan {

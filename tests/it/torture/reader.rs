@@ -77,7 +77,8 @@ impl Reader {
 pub(super) fn whole(client: &Client) -> Vec<Event> {
     let (mut all, mut next) = (Vec::new(), None);
     loop {
-        let (events, cursor) = page(client, next.as_deref(), "0ms").unwrap();
+        let read = (0..10).find_map(|_| page(client, next.as_deref(), "100ms"));
+        let (events, cursor) = read.unwrap();
         all.extend(events);
         // A part without events of ours may lie before one with.
         if next.replace(cursor.clone()) == Some(cursor) {

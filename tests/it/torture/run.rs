@@ -1,6 +1,7 @@
 //! A run: the process under load, what the plan does to it, and the way to quiet.
 
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::fs::File;
 use std::path::PathBuf;
 use std::process::Child;
@@ -72,6 +73,11 @@ pub(super) struct Run {
     /// Whether the disk was full since the process was started.
     was_full: bool,
     flood: Option<(Desk, Vec<JoinHandle<()>>)>,
+    desk: Desk,
+    /// What the clients had accepted when the process was started.
+    accepted_before: u64,
+    /// Ends of the process that are due, each once so many more messages are accepted.
+    ends: VecDeque<(Ill, u64)>,
     draws: Draws,
     clock: Clock,
     /// How often what was done.
@@ -92,7 +98,8 @@ pub(super) struct Books {
     pub(super) whole: Vec<Event>,
     pub(super) seen: Vec<Vec<Seen>>,
     pub(super) hooks: Vec<hooks::Book>,
-    pub(super) kills: u64,
+    /// How many processes there were.
+    pub(super) starts: u64,
     /// When a SIGTERM began an exchange.
     pub(super) exchanges: Vec<Time>,
     /// What is left, when it does not come to its end.
@@ -115,13 +122,16 @@ impl Run {
         let client = Client { port: free_port(), token: key.token };
         let run = Self {
             ground,
-            client,
             ways,
             hooks,
             child: None,
             start_at: None,
             was_full: false,
             flood: None,
+            desk: Desk::new(client.clone()),
+            client,
+            accepted_before: 0,
+            ends: VecDeque::new(),
             draws,
             clock: Clock::start(),
             done: BTreeMap::new(),
@@ -191,7 +201,7 @@ impl Run {
     pub(super) fn open(&mut self) -> (Desk, Reader) {
         self.start();
         self.until_ready();
-        (Desk::new(self.client.clone()), Reader::start(self.client.clone()))
+        (self.desk.clone(), Reader::start(self.client.clone()))
     }
 
     /// Puts load on the process while the plan is carried out.
@@ -199,7 +209,7 @@ impl Run {
         let mut draws = plan.draws.clone();
         let clients = (0..4).map(|_| desk.staff(clients::Manner::Steady, draws.fork()));
         let clients: Vec<_> = clients.collect();
-        self.carry_out(plan, desk);
+        self.carry_out(plan);
         desk.close();
         self.until_ready();
         clients.into_iter().for_each(|client| client.join().unwrap());
@@ -214,21 +224,21 @@ impl Run {
             read: reader.end(),
             seen: self.ways.iter().map(|way| way.carrier.seen()).collect(),
             hooks: self.hooks.iter().map(Hook::book).collect(),
-            kills: self.done.get("kill").copied().unwrap_or_default(),
+            starts: self.starts,
             exchanges: self.exchanges.clone(),
             stuck,
         }
     }
 
     /// Does what the plan says at its times.
-    fn carry_out(&mut self, plan: &Plan, desk: &Desk) {
+    fn carry_out(&mut self, plan: &Plan) {
         let begun = Instant::now();
         let mut dues = plan.dues.iter().copied().peekable();
         let mut lasting = Vec::new();
         loop {
             let now = begun.elapsed();
             while let Some(due) = dues.next_if(|due| due.at <= now) {
-                self.begin(due.ill, desk);
+                self.begin(due.ill);
                 lasting.push(due);
             }
             for due in lasting.extract_if(.., |due| due.until <= now) {
@@ -236,18 +246,23 @@ impl Run {
             }
             self.look_after();
             self.weigh();
-            if now > plan.load && lasting.is_empty() && dues.peek().is_none() {
+            self.end_process();
+            let is_over = lasting.is_empty() && dues.peek().is_none() && self.ends.is_empty();
+            if now > plan.load && is_over {
                 return;
             }
             sleep(Duration::from_millis(5));
         }
     }
 
-    fn begin(&mut self, ill: Ill, desk: &Desk) {
+    fn begin(&mut self, ill: Ill) {
         *self.done.entry(ill.name()).or_default() += 1;
         match ill {
-            Ill::Kill => self.kill(),
-            Ill::Exchange => self.exchange(),
+            // In mid-load, or while it is still starting.
+            Ill::Kill | Ill::Exchange => {
+                let least = if self.draws.per_cent(20) { 0 } else { self.draws.between(1, 60) };
+                self.ends.push_back((ill, least));
+            }
             Ill::Freeze => self.signal("STOP"),
             Ill::Full => {
                 self.was_full = true;
@@ -255,7 +270,7 @@ impl Run {
             }
             Ill::Flood => {
                 self.ways.iter().for_each(|way| way.proxy.close());
-                let desk = desk.aside();
+                let desk = self.desk.aside();
                 let clients = (0..4).map(|_| desk.staff(clients::Manner::Flood, self.draws.fork()));
                 let clients = clients.collect();
                 self.flood = Some((desk, clients));
@@ -303,27 +318,38 @@ impl Run {
         clients.into_iter().for_each(|client| client.join().unwrap());
     }
 
-    fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            self.start_at = Some(Instant::now() + self.draws.millis(0, 400));
+    /// Ends the process that runs when that is due.
+    fn end_process(&mut self) {
+        let accepted = self.desk.accepted() - self.accepted_before;
+        let due = self.ends.front().copied().filter(|(_, least)| *least <= accepted);
+        if let Some((ill, _)) = due
+            && let Some(child) = self.child.take()
+        {
+            self.ends.pop_front();
+            match ill {
+                Ill::Kill => self.kill(child),
+                _ => self.exchange(child),
+            }
         }
     }
 
+    fn kill(&mut self, mut child: Child) {
+        child.kill().unwrap();
+        child.wait().unwrap();
+        self.start_at = Some(Instant::now() + self.draws.millis(0, 400));
+    }
+
     /// Stops the process in good order and starts another binary.
-    fn exchange(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            self.exchanges.push(self.clock.now());
-            signal(&child, "CONT");
-            signal(&child, "TERM");
-            let status = child.wait().unwrap();
-            assert!(self.may_end(status), "stopped with {status}: {}", self.said());
-            let next = self.exe().with_extension("next");
-            std::fs::copy(self.exe(), &next).unwrap();
-            std::fs::rename(next, self.exe()).unwrap();
-            self.start_at = Some(Instant::now());
-        }
+    fn exchange(&mut self, mut child: Child) {
+        self.exchanges.push(self.clock.now());
+        signal(&child, "CONT");
+        signal(&child, "TERM");
+        let status = child.wait().unwrap();
+        assert!(self.may_end(status), "stopped with {status}: {}", self.said());
+        let next = self.exe().with_extension("next");
+        std::fs::copy(self.exe(), &next).unwrap();
+        std::fs::rename(next, self.exe()).unwrap();
+        self.start_at = Some(Instant::now());
     }
 
     fn signal(&self, name: &str) {
@@ -370,6 +396,7 @@ impl Run {
         command.arg("run").arg("-c").arg(self.config()).stderr(log);
         self.child = Some(command.spawn().unwrap());
         self.starts += 1;
+        self.accepted_before = self.desk.accepted();
         self.was_full = self.ground.is_full();
     }
 
