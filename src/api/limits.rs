@@ -21,16 +21,19 @@ use crate::time::Time;
 const DAY: u64 = 86_400;
 
 /// A rate with room for bursts, for one key.
-pub(crate) struct Limiter {
+pub(crate) struct Limiter<C: governor::clock::Clock = Told> {
     name: &'static str,
     cell: Duration,
     burst: NonZeroU32,
-    limiter: RateLimiter<NotKeyed, InMemoryState, Told, StateInformationMiddleware>,
+    limiter: RateLimiter<NotKeyed, InMemoryState, C, StateInformationMiddleware>,
 }
+
+/// How often a refusal that was due to an old time is looked at again.
+const LOOKS: u32 = 8;
 
 /// The governor's clock: the one that the API is given.
 #[derive(Clone, Debug)]
-struct Told(Clock);
+pub(crate) struct Told(Clock);
 
 impl governor::clock::Clock for Told {
     type Instant = Duration;
@@ -58,11 +61,17 @@ pub struct Standing {
 
 impl Limiter {
     pub(crate) fn new(name: &'static str, rate: Rate, burst: NonZeroU32, clock: Clock) -> Self {
+        Self::told_by(Told(clock), name, rate, burst)
+    }
+}
+
+impl<C: governor::clock::Clock<Instant = Duration>> Limiter<C> {
+    fn told_by(clock: C, name: &'static str, rate: Rate, burst: NonZeroU32) -> Self {
         let nanos = 1_000_000_000_000 / u128::from(rate.as_millis());
         let cell = Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX).max(1));
         let quota = Quota::with_period(cell).unwrap_or_else(|| Quota::per_second(burst));
         let limiter =
-            RateLimiter::direct_with_clock(quota.allow_burst(burst), Told(clock)).with_middleware();
+            RateLimiter::direct_with_clock(quota.allow_burst(burst), clock).with_middleware();
         Self { name, cell, burst, limiter }
     }
 
@@ -71,17 +80,23 @@ impl Limiter {
     /// # Errors
     /// When none is left: how long until there is.
     pub(crate) fn take(&self) -> Result<Standing, Standing> {
-        match self.limiter.check() {
-            Ok(state) => {
-                let left = state.remaining_burst_capacity();
-                let used = self.burst.get().saturating_sub(left);
-                Ok(self.standing(left, self.cell.saturating_mul(used)))
+        let mut wait = Duration::ZERO;
+        for _ in 0..LOOKS {
+            match self.limiter.check() {
+                Ok(state) => {
+                    let left = state.remaining_burst_capacity();
+                    let used = self.burst.get().saturating_sub(left);
+                    return Ok(self.standing(left, self.cell.saturating_mul(used)));
+                }
+                Err(until) => wait = until.wait_time_from(self.limiter.clock().now()),
             }
-            Err(until) => {
-                let now = governor::clock::Clock::now(self.limiter.clock());
-                Err(self.standing(0, until.wait_time_from(now)))
+            // A thread that stood still between reading the clock and asking has an older time than
+            // those that asked meanwhile, and is refused although nothing is used up.
+            if !wait.is_zero() {
+                break;
             }
         }
+        Err(self.standing(0, wait))
     }
 
     fn standing(&self, left: u32, reset: Duration) -> Standing {
@@ -205,6 +220,29 @@ mod tests {
         tokio::time::advance(Duration::from_millis(100)).await;
         assert!(limiter.take().is_ok());
         assert!(limiter.take().is_err());
+    }
+
+    /// A clock that each look finds at the next of these milliseconds.
+    #[derive(Clone)]
+    struct Script(std::sync::Arc<Mutex<std::vec::IntoIter<u64>>>);
+
+    impl governor::clock::Clock for Script {
+        type Instant = Duration;
+
+        fn now(&self) -> Duration {
+            Duration::from_millis(self.0.lock().unwrap().next().unwrap())
+        }
+    }
+
+    #[test]
+    fn who_has_an_old_time_is_not_refused_what_is_left() {
+        // The second to ask read the clock before the first one, and asked after it.
+        let looks = [0, 100, 50, 101, 101].to_vec().into_iter();
+        let clock = Script(std::sync::Arc::new(Mutex::new(looks)));
+        let burst = NonZeroU32::new(100).unwrap();
+        let limiter = Limiter::told_by(clock, "requests", Rate::per_second(100_000), burst);
+        assert!(limiter.take().is_ok());
+        assert!(limiter.take().is_ok());
     }
 
     #[test]
