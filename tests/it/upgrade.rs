@@ -377,7 +377,9 @@ fn finds_all(place: &Place, told: &Value) {
     assert_eq!(&now[..before.len()], before, "{}", place.said());
     let middle = &before[before.len() / 2];
     let resumed = place.feed(middle["cursor"].as_str());
-    assert_eq!(resumed, now[before.len() / 2 + 1..]);
+    // More may have happened between the two.
+    let rest = &now[before.len() / 2 + 1..];
+    assert_eq!(&resumed[..rest.len()], rest);
     let age = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
     let age = age - told["made_at"].as_u64().unwrap();
     // The longest time that a key can be remembered is 366 days.
