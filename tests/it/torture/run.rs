@@ -212,7 +212,7 @@ impl Run {
         self.carry_out(plan);
         desk.close();
         self.until_ready();
-        clients.into_iter().for_each(|client| client.join().unwrap());
+        self.until_done(clients);
     }
 
     /// Waits for quiet and takes everybody's books.
@@ -310,7 +310,11 @@ impl Run {
     fn end_flood(&mut self) {
         let Some((desk, clients)) = self.flood.take() else { return };
         desk.close();
-        // They may wait for a process that is to be started.
+        self.until_done(clients);
+    }
+
+    /// Waits for clients, which may wait for a process that is to be started.
+    fn until_done(&mut self, clients: Vec<JoinHandle<()>>) {
         while clients.iter().any(|client| !client.is_finished()) {
             self.look_after();
             sleep(Duration::from_millis(5));
