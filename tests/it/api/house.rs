@@ -419,7 +419,7 @@ fn open_archive(dir: &std::path::Path) -> (Tailer, Archive) {
         inbound_owners: BTreeMap::from([("*".to_owned(), "shop".to_owned())]),
         ..archive::Config::default()
     };
-    archive::open(&config, Position(0), &crate::archive::keys()).unwrap()
+    archive::open(&config, Position(0), &hikyaku::seal::Keys::known(1)).unwrap()
 }
 
 /// Webhooks that may call this machine, and give up at the first failure.
@@ -431,7 +431,7 @@ fn open_webhooks(dir: &std::path::Path, archive: Archive, clock: Clock) -> (Noti
         endpoints_per_client: 2,
         ..notify::Config::default()
     };
-    notify::open(&config, archive, clock, &crate::archive::keys()).unwrap()
+    notify::open(&config, archive, clock, &hikyaku::seal::Keys::known(1)).unwrap()
 }
 
 impl World {
