@@ -5,6 +5,7 @@
 //! *leaves* once the record is durable and the rate has a cell for it; so the rate is kept at the
 //! wire, however long the disk takes.
 
+use std::iter::successors;
 use std::time::Duration;
 
 use crate::message::MessageId;
@@ -46,6 +47,9 @@ const LEAD_MOST: Duration = Duration::from_secs(1);
 
 /// The most segments that one call stages, and the most that it lets leave, at each carrier.
 const AT_ONCE: usize = 256;
+
+/// How many references a number has at least: that many are tried.
+const ALL_REFERENCES: usize = 256;
 
 /// Segments of one message that are staged together.
 struct Group {
@@ -176,11 +180,10 @@ impl Dispatch {
             RefBits::Sixteen => 16,
         };
         let to = self.book.table[slot].to;
-        let mut reference = self.book.references.next(now, to, bits);
-        while self.has_begun(to, reference) {
-            reference = references::after(reference, bits);
-        }
-        reference
+        let next = self.book.references.next(now, to, bits);
+        // As many messages to one number may go on that none is free: then one is taken that is not.
+        let tries = successors(Some(next), |last| Some(references::after(*last, bits)));
+        tries.take(ALL_REFERENCES).find(|one| !self.has_begun(to, *one)).unwrap_or(next)
     }
 
     /// Whether a message to this number has this reference and perhaps no record yet.

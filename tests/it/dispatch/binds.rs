@@ -83,6 +83,21 @@ fn no_reference_to_a_number_comes_back_within_the_reassembly_time() {
 }
 
 #[test]
+fn more_messages_to_one_number_than_references_all_go_on() {
+    let mut world = World::given(ONE);
+    for index in 0..300 {
+        world.bound("alpha", index, 1);
+    }
+    for _ in 0..300 {
+        world.send(Class::Transactional, &three_segments());
+    }
+    world.pass(SECOND * 10);
+    let begun = world.take(300);
+    let references: HashSet<u16> = begun.iter().map(|sent| sent.part().0).collect();
+    assert_eq!(references.len(), 256, "no reference twice before all were used");
+}
+
+#[test]
 fn what_never_left_the_link_is_sent_again_at_once_by_another_bind() {
     let mut world = World::given(ONE);
     world.bound("alpha", 0, 10);
