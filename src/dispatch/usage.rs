@@ -1,6 +1,7 @@
 //! How many messages each key has handed in on the present day, for the doors' daily quotas.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::message::Position;
 use crate::time::Time;
@@ -13,6 +14,8 @@ use super::names::Name;
 pub(super) struct Usage {
     day: u32,
     keys: BTreeMap<Name, Used>,
+    /// The keys by position: the oldest is asked for at every turn.
+    places: BTreeSet<(Position, Name)>,
 }
 
 /// What one key has used.
@@ -28,53 +31,69 @@ impl Usage {
     pub(super) fn turn(&mut self, at: Time) {
         let day = day(at);
         if day > self.day {
-            self.day = day;
-            self.keys.clear();
+            self.begin(day);
         }
+    }
+
+    fn begin(&mut self, day: u32) {
+        self.day = day;
+        self.keys.clear();
+        self.places.clear();
     }
 
     /// Counts a message of `at`.
     pub(super) fn accept(&mut self, at: Time, key: Name) {
         self.turn(at);
         if day(at) == self.day {
-            let used = self.keys.entry(key).or_insert(Used { count: 0, position: UNPLACED });
-            used.count += 1;
+            let used = self.keys.get(&key).copied();
+            let used = used.unwrap_or(Used { count: 0, position: UNPLACED });
+            self.set(key, Used { count: used.count + 1, ..used });
+        }
+    }
+
+    fn set(&mut self, key: Name, used: Used) {
+        let before = self.keys.insert(key, used);
+        if before.map(|before| before.position) != Some(used.position) {
+            if let Some(before) = before {
+                self.places.remove(&(before.position, key));
+            }
+            self.places.insert((used.position, key));
         }
     }
 
     /// Takes a count as it was written again.
     pub(super) fn carry(&mut self, on: u32, key: Name, count: u64) {
+        if on > self.day {
+            self.begin(on);
+        }
         if on == self.day {
-            self.keys.insert(key, Used { count, position: UNPLACED });
-        } else if on > self.day {
-            self.day = on;
-            self.keys = BTreeMap::from([(key, Used { count, position: UNPLACED })]);
+            self.set(key, Used { count, position: UNPLACED });
         }
     }
 
     /// Notes where the record of a message of `at` is.
     pub(super) fn place(&mut self, at: Time, key: Name, position: Position) {
         if day(at) == self.day
-            && let Some(used) = self.keys.get_mut(&key)
+            && let Some(used) = self.keys.get(&key).copied()
             && used.position == UNPLACED
         {
-            used.position = position;
+            self.set(key, Used { position, ..used });
         }
     }
 
     /// Notes where a count was written again.
     pub(super) fn place_carried(&mut self, on: u32, key: Name, position: Position) {
         if on == self.day
-            && let Some(used) = self.keys.get_mut(&key)
+            && let Some(used) = self.keys.get(&key).copied()
         {
-            used.position = position;
+            self.set(key, Used { position, ..used });
         }
     }
 
     /// The day, the key and the count whose record is the oldest.
     pub(super) fn oldest(&self) -> Option<(u32, Name, Used)> {
-        let oldest = self.keys.iter().min_by_key(|(_, used)| used.position);
-        oldest.map(|(key, used)| (self.day, *key, *used))
+        let (_, key) = self.places.first()?;
+        self.keys.get(key).map(|used| (self.day, *key, *used))
     }
 
     /// Every key with its count, when `now` is still of that day.
@@ -131,5 +150,24 @@ mod tests {
         usage.accept(today, key);
         usage.carry(0, key, 9);
         assert_eq!(usage.today(tomorrow).collect::<Vec<_>>(), [(key, 1)]);
+    }
+
+    #[test]
+    fn the_oldest_of_many_keys_is_the_one_whose_count_begins_first() {
+        let mut names = Names::default();
+        let keys: Vec<Name> = (0..50).map(|n| names.intern(&format!("key-{n}"))).collect();
+        let at = Time::from_secs(99);
+        let mut usage = Usage::default();
+        for (n, key) in keys.iter().enumerate() {
+            usage.accept(at, *key);
+            usage.place(at, *key, Position(100 - n as u64));
+        }
+        for (n, key) in keys.iter().enumerate().rev() {
+            assert_eq!(usage.oldest().map(|(_, oldest, _)| oldest), Some(*key));
+            usage.carry(0, *key, 1);
+            usage.place_carried(0, *key, Position(200 + n as u64));
+            let least = usage.iter().map(|(_, _, used)| used.position).min();
+            assert_eq!(usage.oldest().map(|(_, _, used)| used.position), least);
+        }
     }
 }
