@@ -105,7 +105,8 @@ impl KeyFiles {
         &self.dir
     }
 
-    /// The keys of all days that have one.
+    /// The keys of all days that have one. Where a crash came between overwriting a key and removing
+    /// its file, the file is removed now.
     pub(super) fn list(&self) -> Result<BTreeMap<Day, Key>, KeyError> {
         let failed = |error| KeyError::File { action: "list", path: self.dir.clone(), error };
         let mut found = BTreeMap::new();
@@ -114,8 +115,13 @@ impl KeyFiles {
             let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".key")) else {
                 continue;
             };
-            if let Ok(day) = name.parse() {
-                found.insert(day, self.read(name)?);
+            let Ok(day) = name.parse() else { continue };
+            match self.read(name) {
+                Ok(key) => {
+                    found.insert(day, key);
+                }
+                Err(KeyError::Damaged { path }) if is_overwritten(&path) => self.erase(name)?,
+                Err(error) => return Err(error),
             }
         }
         Ok(found)
@@ -225,6 +231,10 @@ impl KeyFiles {
             _ => Ok(()),
         }
     }
+}
+
+fn is_overwritten(path: &Path) -> bool {
+    fs::read(path).is_ok_and(|octets| octets == [0; LENGTH])
 }
 
 /// The fields of a key's file.

@@ -47,6 +47,22 @@ fn a_key_is_found_again_until_it_is_erased() {
 }
 
 #[test]
+fn a_key_that_was_overwritten_when_the_process_died_is_gone_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let keys = Keys::open(&config(dir.path())).unwrap();
+    let (today, _) = keys.present().unwrap();
+    drop(keys);
+    let path = files(dir.path()).into_iter().find(|path| !path.ends_with("store.key")).unwrap();
+    fs::write(&path, [0; 84]).unwrap();
+    let keys = Keys::open(&config(dir.path())).unwrap();
+    assert!(keys.find(today).is_none());
+    assert!(!path.exists());
+    fs::write(&path, [0; 83]).unwrap();
+    let refused = Keys::open(&config(dir.path())).unwrap_err();
+    assert!(refused.to_string().contains("found other octets"), "{refused}");
+}
+
+#[test]
 fn a_key_of_a_day_that_is_over_is_not_made_again() {
     let dir = tempfile::tempdir().unwrap();
     let keys = Keys::open(&config(dir.path())).unwrap();
