@@ -73,6 +73,7 @@ pub use self::limits::Standing;
 pub use self::serve::Shown;
 pub use self::serve::serve;
 pub use self::tls::Certificate;
+pub use self::tls::Renewal;
 
 use self::backend::Surroundings;
 use self::client::Client;

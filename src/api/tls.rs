@@ -35,6 +35,22 @@ struct Held {
     not_after: Option<Time>,
 }
 
+/// A certificate that was read and is not in use yet.
+pub struct Renewal {
+    of: Arc<Shared>,
+    held: Held,
+    source: Source,
+}
+
+impl Renewal {
+    /// The next handshakes use it.
+    pub fn apply(self) {
+        let mut source = self.of.source.lock().unwrap_or_else(PoisonError::into_inner);
+        *source = self.source;
+        self.of.held.store(Arc::new(self.held));
+    }
+}
+
 /// Where it is from, and how the files were when they were read.
 struct Source {
     config: Tls,
@@ -47,35 +63,35 @@ impl Certificate {
     /// # Errors
     /// Which file is wrong, and how.
     pub fn load(config: &Tls) -> Result<Self, FileError> {
-        // Looked at before they are read: what changes in between is read once more.
-        let source = Source { config: config.clone(), look: config.look() };
+        let source = Source::of(config);
         let held = ArcSwap::from_pointee(read(config)?);
         let handshake_timeout = *config.handshake_timeout;
         Ok(Self { shared: Arc::new(Shared { held, handshake_timeout, source: source.into() }) })
     }
 
-    /// Reads them anew; the next handshakes use them.
+    /// Reads what a config names, to be put in use later; until then nothing changes.
     ///
     /// # Errors
-    /// Which file is wrong, and how; the certificate in use stays.
-    pub fn reload(&self, config: &Tls) -> Result<(), FileError> {
-        let mut source = self.shared.source.lock().unwrap_or_else(PoisonError::into_inner);
-        source.look = config.look();
-        self.shared.held.store(Arc::new(read(config)?));
-        source.config = config.clone();
-        Ok(())
+    /// Which file is wrong, and how.
+    pub fn renewal(&self, config: &Tls) -> Result<Renewal, FileError> {
+        let source = Source::of(config);
+        Ok(Renewal { of: Arc::clone(&self.shared), held: read(config)?, source })
     }
 
-    /// Reads them anew when a file has changed since they were read; whether one had.
+    /// Reads them anew when a file has changed since they were read, and has the next handshakes use
+    /// them; whether one had.
     ///
     /// # Errors
-    /// As [`Certificate::reload`], once for each change.
+    /// Which file is wrong, and how, once for each change; the certificate in use stays.
     pub fn refresh(&self) -> Result<bool, FileError> {
-        let source = self.shared.source.lock().unwrap_or_else(PoisonError::into_inner);
-        let config = source.config.clone();
-        let is_same = config.look() == source.look;
-        drop(source);
-        if is_same { Ok(false) } else { self.reload(&config).map(|()| true) }
+        let mut source = self.shared.source.lock().unwrap_or_else(PoisonError::into_inner);
+        let look = source.config.look();
+        if look == source.look {
+            return Ok(false);
+        }
+        source.look = look;
+        self.shared.held.store(Arc::new(read(&source.config)?));
+        Ok(true)
     }
 
     /// When the certificate in use ends.
@@ -89,6 +105,13 @@ impl Certificate {
 
     pub(crate) fn handshake_timeout(&self) -> Duration {
         self.shared.handshake_timeout
+    }
+}
+
+impl Source {
+    /// Looked at before they are read: what changes in between is read once more.
+    fn of(config: &Tls) -> Self {
+        Self { config: config.clone(), look: config.look() }
     }
 }
 

@@ -96,6 +96,7 @@ impl Behind {
         let behind = Self { stop, tasks: TaskTracker::new(), threads };
         Ok((behind, Lines { batches, chores, store, durable }))
     }
+
     /// Lets webhooks be sent.
     pub(super) fn send(&self, runner: Runner) {
         let (tasks, stop) = (self.tasks.clone(), self.stop.clone());

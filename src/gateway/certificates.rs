@@ -67,21 +67,26 @@ impl Certificates {
         this
     }
 
-    /// Reads what a changed config names.
+    /// Reads what a changed config names: all of it, before any of it is in use.
     ///
     /// # Errors
-    /// Which listener's files cannot be used; what was in use stays.
+    /// Which listener's files cannot be used; what was in use stays, of every listener.
     pub(super) fn follow(&self, config: &Config) -> Result<(), String> {
-        for (table, certificate) in &self.doors {
-            let tls = match *table {
-                "admin.tls" => &config.admin.tls,
-                _ => &config.api.tls,
-            };
-            if let Some(tls) = tls {
-                let read = certificate.reload(tls);
-                locked(&self.broken).insert(table, read.is_err());
-                read.map_err(|error| format!("{table}: {error}"))?;
-            }
+        let renewals: Result<Vec<_>, _> = self
+            .doors
+            .iter()
+            .filter_map(|(table, certificate)| {
+                let tls = match *table {
+                    "admin.tls" => &config.admin.tls,
+                    _ => &config.api.tls,
+                };
+                let renewal = certificate.renewal(tls.as_ref()?);
+                Some(renewal.map_err(|error| format!("{table}: {error}")).map(|it| (*table, it)))
+            })
+            .collect();
+        for (table, renewal) in renewals? {
+            renewal.apply();
+            locked(&self.broken).insert(table, false);
         }
         self.follow_carriers(&config.carriers);
         Ok(())
@@ -202,5 +207,34 @@ mod tests {
         assert_eq!(now, both(2_240_611_200, false));
         certificates.follow_carriers(&BTreeMap::new());
         assert_eq!(certificates.sample().len(), 1);
+    }
+
+    #[test]
+    fn a_reload_that_fails_for_one_listener_changes_none() {
+        let (dir, admin) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let section = |table: &str, dir: &std::path::Path| {
+            let (cert, key) = (dir.join("c.pem"), dir.join("c.key"));
+            write(dir, 2040);
+            format!("[{table}]\ncert_file = {cert:?}\nkey_file = {key:?}\n")
+        };
+        let text = section("api.tls", dir.path()) + &section("admin.tls", admin.path());
+        let config = read(&Source::from_text("f", &text)).unwrap();
+        let load = |tls: &Option<crate::api::config::Tls>| {
+            Certificate::load(tls.as_ref().unwrap()).unwrap()
+        };
+        let doors =
+            vec![("api.tls", load(&config.api.tls)), ("admin.tls", load(&config.admin.tls))];
+        let certificates = Certificates::new(doors, &config.carriers);
+        let ends = || -> Vec<_> {
+            certificates.sample().iter().map(|it| it.not_after.unwrap().as_secs()).collect()
+        };
+        write(dir.path(), 2041);
+        std::fs::write(admin.path().join("c.key"), "nonsense").unwrap();
+        let refused = certificates.follow(&config).unwrap_err();
+        assert!(refused.starts_with("admin.tls: "), "{refused}");
+        assert_eq!(ends(), [2_208_988_800, 2_208_988_800]);
+        write(admin.path(), 2041);
+        certificates.follow(&config).unwrap();
+        assert_eq!(ends(), [2_240_611_200, 2_240_611_200]);
     }
 }

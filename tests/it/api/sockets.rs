@@ -499,14 +499,14 @@ async fn https_takes_a_new_certificate_without_a_restart() {
     let (head, _) = ask(&mut stream, HEALTH).await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let (tls, second) = certificate(dir.path());
-    held.reload(&tls).unwrap();
+    held.renewal(&tls).unwrap().apply();
     assert!(old.connect(name.clone(), gateway.connect().await).await.is_err());
     let new = connector(second);
     let mut other = new.connect(name.clone(), gateway.connect().await).await.unwrap();
     assert!(ask(&mut other, HEALTH).await.0.starts_with("HTTP/1.1 200 "));
     assert!(ask(&mut stream, HEALTH).await.0.starts_with("HTTP/1.1 200 "), "the old one lives on");
     std::fs::write(&tls.key_file, "nonsense").unwrap();
-    let error = held.reload(&tls).unwrap_err().to_string();
+    let error = held.renewal(&tls).err().unwrap().to_string();
     assert!(error.contains("key.pem"), "{error}");
     assert!(new.connect(name, gateway.connect().await).await.is_ok(), "the good one stays");
     std::fs::write(&tls.cert_file, "").unwrap();
