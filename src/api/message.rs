@@ -45,7 +45,7 @@ use crate::message::PlanSummary;
 use crate::message::ReceiptsWanted;
 use crate::message::State as MessageState;
 use crate::message::Submission;
-use crate::notify::Target;
+use crate::notify::Notify;
 use crate::route::summary;
 use crate::text::EncodingChoice;
 use crate::text::address::E164;
@@ -127,13 +127,14 @@ impl Draft {
     /// # Errors
     /// Every fault of the request.
     pub(crate) fn read(
+        api: &Api,
         request: MessageRequest,
         faults: Vec<Fault>,
         client: &Client,
-        rules: &config::Messages,
         now: Time,
     ) -> Result<Self, Refused> {
-        Reader { request, faults, client, rules, now }.read()
+        let rules = &api.settings.load().messages;
+        Reader { request, faults, client, rules, webhooks: &api.webhooks, now }.read()
     }
 
     pub(crate) fn submission(
@@ -173,6 +174,7 @@ struct Reader<'a> {
     faults: Vec<Fault>,
     client: &'a Client,
     rules: &'a config::Messages,
+    webhooks: &'a Notify,
     now: Time,
 }
 
@@ -416,7 +418,7 @@ impl Reader<'_> {
         if !self.client.has(Scope::Webhooks) {
             let detail = "this key lacks the scope webhooks, which callback_url needs";
             self.fault(Code::ScopeMissing, "/callback_url", detail);
-        } else if let Err(error) = Target::parse(&url, false) {
+        } else if let Err(error) = self.webhooks.check(&url) {
             self.fault(Code::InvalidField, "/callback_url", error.to_string());
         }
         Some(url.into())
@@ -542,7 +544,7 @@ impl Api {
         idempotency: Option<Idempotency>,
     ) -> Result<Ready, Refused> {
         let now = self.clock.now();
-        let draft = Draft::read(request, faults, client, &self.settings.load().messages, now)?;
+        let draft = Draft::read(self, request, faults, client, now)?;
         let id = self.next_id(now);
         let plan = {
             let routes = self.routes.load();

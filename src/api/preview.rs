@@ -109,7 +109,7 @@ pub(crate) async fn show(
     let octets = api.bodies.read(&parts.headers, body, api.limits.body_octets).await?;
     let (request, faults) = request::read::<MessageRequest>(&octets.bytes)?;
     let (client, now) = (&caller.client, api.clock.now());
-    let draft = Draft::read(request, faults, client, &api.settings.load().messages, now)?;
+    let draft = Draft::read(&api, request, faults, client, now)?;
     let id = api.next_id(now);
     let routes = api.routes.load();
     let digits = draft.to.digits();

@@ -395,7 +395,11 @@ impl Notify {
         Ok((self.show(known).await?, secret))
     }
 
-    fn check(&self, url: &str) -> Result<(), NotifyError> {
+    /// Whether `url` may be called, as far as that shows without a look-up of its name.
+    ///
+    /// # Errors
+    /// [`NotifyError::Url`].
+    pub(crate) fn check(&self, url: &str) -> Result<(), NotifyError> {
         let config = &self.inner.shared.config;
         let fault = |error: &dyn std::error::Error| NotifyError::Url(error.to_string());
         let target = Target::parse(url, config.https_only).map_err(|error| fault(&error))?;

@@ -47,6 +47,7 @@ fn refused_messages() -> Vec<(&'static str, Value, &'static str, &'static str)> 
             "/callback_url",
         ),
         ("shop", with("callback_url", json!("/relative")), "invalid_field", "/callback_url"),
+        ("shop", with("callback_url", json!("http://10.0.0.1/")), "invalid_field", "/callback_url"),
         ("shop", with("to", json!("0312")), "invalid_to", "/to"),
         ("shop", json!({ "text": "x" }), "invalid_to", "/to"),
         ("shop", with("from", json!("much too long a name")), "invalid_from", "/from"),
