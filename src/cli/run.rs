@@ -78,6 +78,7 @@ impl Run {
         let config = read(&self.config)?;
         let logs = ops::start_logs(&config.log)?;
         ops::log_panics();
+        allow_files(&config);
         runtime()?.block_on(self.serve(config, logs))
     }
 
@@ -174,6 +175,23 @@ fn told(changes: &Changes) -> String {
         list(&changes.stopped),
         list(&changes.untouched)
     )
+}
+
+/// Has the system allow as many sockets as it may, and warns when the configuration wants more.
+fn allow_files(config: &Config) {
+    let limit = match ops::raise_open_files() {
+        Ok(limit) => limit,
+        Err(error) => return tracing::warn!(%error, "the limit of open files stays as it is"),
+    };
+    let wanted = config.open_files();
+    if let Some(limit) = limit.filter(|limit| *limit < wanted) {
+        tracing::warn!(
+            limit,
+            wanted,
+            "too few files may be open for every connection that the configuration allows: raise \
+             LimitNOFILE of the unit, or lower api.limits.connections"
+        );
+    }
 }
 
 /// Reads a configuration, or says everything that is wrong with it.

@@ -196,6 +196,16 @@ impl Config {
         (carriers, self.routes.clone())
     }
 
+    /// How many files and sockets may be open at once when everything that is allowed is used.
+    pub fn open_files(&self) -> u64 {
+        /// The journal, the archive's files with its readers, the log, the runtime.
+        const OWN: u64 = 128;
+        let doors = if self.admin.listen.is_some() { 2 } else { 1 };
+        let connections = u64::from(self.api.limits.connections.get()) * doors;
+        let binds: usize = self.carriers.values().map(|section| section.link.legs().len()).sum();
+        connections + binds as u64 + OWN
+    }
+
     /// What is odd but can be run.
     pub fn warnings(&self) -> Vec<Fault> {
         let routes = self.routes().map(|routes| routes.warnings().to_vec()).unwrap_or_default();

@@ -1,9 +1,11 @@
-//! Metrics, health and logs.
+//! Metrics, health, logs and what the system allows.
 
+mod files;
 mod logs;
 mod metrics;
 mod panics;
 
+pub use self::files::raise_open_files;
 pub use self::logs::Config as LogConfig;
 pub use self::logs::Format;
 pub use self::logs::LogControl;

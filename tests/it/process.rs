@@ -142,9 +142,14 @@ impl House {
 impl Daemon {
     /// Starts it and returns when it takes messages.
     pub(crate) fn start(config: &Path, log: &Path, client: &Client) -> Self {
-        let file = std::fs::File::options().create(true).append(true).open(log).unwrap();
         let mut run = Command::new(EXE);
-        let mut child = run.arg("run").arg("-c").arg(config).stderr(file).spawn().unwrap();
+        run.arg("run").arg("-c").arg(config);
+        Self::of(run, log, client)
+    }
+
+    fn of(mut run: Command, log: &Path, client: &Client) -> Self {
+        let file = std::fs::File::options().create(true).append(true).open(log).unwrap();
+        let mut child = run.stderr(file).spawn().unwrap();
         loop {
             if client.get("/readyz").is_some_and(|answer| answer.status == 200) {
                 return Self { child };
@@ -330,6 +335,21 @@ fn a_stop_while_it_starts_is_a_stop_in_good_order() {
         assert!(status.success(), "{status}: {}", house.said());
         assert_eq!(house.said().matches("stopped").count(), start, "{}", house.said());
     }
+}
+
+#[test]
+fn as_many_sockets_are_open_as_the_system_allows_and_too_few_are_told() {
+    let house = House::new("");
+    let mut run = Command::new("sh");
+    run.arg("-c").arg("ulimit -Sn 200 && ulimit -Hn 1000 && exec \"$0\" run -c \"$1\"");
+    run.arg(EXE).arg(house.config());
+    let daemon = Daemon::of(run, &house.log(), &house.client);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", daemon.id())).unwrap();
+    let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(files.split_whitespace().nth(3), Some("1000"), "{files}");
+    assert!(house.said().contains("limit=1000 wanted=16512"), "{}", house.said());
+    assert!(house.said().contains("LimitNOFILE"), "{}", house.said());
+    assert!(daemon.stop().success());
 }
 
 #[test]
