@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::api::admin;
 use crate::api::problem::Code;
+use crate::message::Class;
 
 /// Health and counters.
 pub trait Surroundings: Send + Sync + 'static {
@@ -18,6 +19,9 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// Counts an accepted message.
     fn accepted(&self, encoding: &str, segments: u8);
+
+    /// Counts a message that was refused since the gateway is too full for its class.
+    fn shed(&self, class: Class);
 
     /// The carriers as they stand.
     fn carriers(&self) -> Vec<admin::Carrier>;

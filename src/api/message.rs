@@ -581,7 +581,12 @@ impl Api {
             }
             // It may have been accepted: its place in the quota stays taken.
             Err(Unanswered::Late) => return Err(refusal(Err(Unanswered::Late))),
-            reply => refusal(reply),
+            reply => {
+                if matches!(reply, Ok(Reply::QueueFull { .. }) | Err(Unanswered::Full)) {
+                    self.surroundings.shed(accepted.class);
+                }
+                refusal(reply)
+            }
         };
         client.quota.give_back(self.clock.now());
         Err(refused)

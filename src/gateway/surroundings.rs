@@ -24,6 +24,7 @@ use crate::journal::Reader;
 use crate::link::BindState;
 use crate::link::Board;
 use crate::link::Status;
+use crate::message::Class;
 use crate::message::Position;
 use crate::notify::Notify;
 use crate::ops::Metrics;
@@ -90,6 +91,10 @@ impl backend::Surroundings for Surroundings {
 
     fn accepted(&self, encoding: &str, segments: u8) {
         self.metrics.accepted(encoding, segments.into());
+    }
+
+    fn shed(&self, class: Class) {
+        self.metrics.shed(class);
     }
 
     fn replayed(&self) {

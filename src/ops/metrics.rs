@@ -36,6 +36,11 @@ struct LaneLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ClassLabel {
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SubmitLabels {
     carrier: Arc<str>,
     class: &'static str,
@@ -162,6 +167,7 @@ pub struct Metrics {
     segments: Family<EncodingLabel, Counter>,
     api_requests: Family<RequestLabels, Counter>,
     api_request: Histogram,
+    messages_shed: Family<ClassLabel, Counter>,
     idempotent_replays: Counter,
     webhook_attempts: Family<OutcomeLabel, Counter>,
     archive_behind: Gauge,
@@ -216,6 +222,7 @@ impl Default for Metrics {
             segments: Family::default(),
             api_requests: Family::default(),
             api_request: fast(),
+            messages_shed: Family::default(),
             idempotent_replays: Counter::default(),
             webhook_attempts: Family::default(),
             archive_behind: Gauge::default(),
@@ -309,6 +316,11 @@ impl Metrics {
             "From an HTTP request to its answer",
             Unit::Seconds,
             self.api_request.clone(),
+        );
+        r.register(
+            "messages_shed",
+            "Messages refused since the gateway was too full for their class",
+            self.messages_shed.clone(),
         );
         r.register(
             "idempotent_replays",
@@ -440,6 +452,11 @@ impl Metrics {
         let labels = RequestLabels { endpoint, status: u32::from(status) };
         self.api_requests.get_or_create(&labels).inc();
         self.api_request.observe(took.as_secs_f64());
+    }
+
+    /// Counts a message that was refused for want of room.
+    pub fn shed(&self, class: Class) {
+        self.messages_shed.get_or_create(&ClassLabel { class: class.as_str() }).inc();
     }
 
     /// Counts one request that was answered from an earlier one.

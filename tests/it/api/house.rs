@@ -31,6 +31,7 @@ use hikyaku::clock::Clock;
 use hikyaku::dispatch::Event;
 use hikyaku::dispatch::Reply;
 use hikyaku::dispatch::SheddingConfig;
+use hikyaku::message::Class;
 use hikyaku::message::Finish;
 use hikyaku::message::IdSource;
 use hikyaku::message::Idempotency;
@@ -108,6 +109,7 @@ pub(crate) struct Around {
     pub(crate) answered: Mutex<Vec<(&'static str, u16)>>,
     pub(crate) accepted: Mutex<Vec<(String, u8)>>,
     pub(crate) replays: Mutex<u32>,
+    pub(crate) shed: Mutex<Vec<Class>>,
     pub(crate) reloaded: Mutex<Option<admin::Reloaded>>,
 }
 
@@ -136,6 +138,10 @@ impl Surroundings for Around {
 
     fn accepted(&self, encoding: &str, segments: u8) {
         self.accepted.lock().unwrap().push((encoding.to_owned(), segments));
+    }
+
+    fn shed(&self, class: Class) {
+        self.shed.lock().unwrap().push(class);
     }
 
     fn replayed(&self) {
@@ -239,7 +245,7 @@ fn clients() -> Vec<(&'static str, Client)> {
             Client {
                 senders: vec!["0005*".into()],
                 sender: Some("0005123456".into()),
-                classes: vec![hikyaku::message::Class::Otp],
+                classes: vec![Class::Otp],
                 routes: vec!["narrow".into()],
                 destinations: vec!["8190".into()],
                 ..client(&[MessagesWrite])

@@ -230,6 +230,7 @@ async fn a_batch_beyond_the_queue_is_refused_whole_and_free_of_charge() {
     let judged = house.post("shop", "/v1/messages/batch", &batch(65)).await.json();
     assert_eq!(judged["rejected"], 65);
     assert_eq!(judged["results"][64]["problem"]["code"], "queue_full");
+    assert_eq!(house.around.shed.lock().unwrap().len(), 65);
     let judged = house.post("shop", "/v1/messages/batch", &batch(64)).await.json();
     assert_eq!(judged["accepted"], 64);
 }

@@ -309,6 +309,7 @@ async fn what_the_dispatcher_refuses_is_told() {
         assert_eq!(waits, status == 503 || status == 409, "{code}");
         if code == "queue_full" {
             assert_eq!(answer.headers["retry-after"], "42");
+            assert_eq!(*house.around.shed.lock().unwrap(), [Class::Transactional]);
         }
     }
     house.dispatcher(Manner::Silent);
