@@ -197,6 +197,12 @@ impl Carrier {
         let _first = self.shared.watch.set(Watch(Box::new(watch)));
     }
 
+    /// A handset writes: `message` goes to whoever is bound to receive, until it is taken.
+    pub fn receive(&self, message: DeliverSm) {
+        self.shared.model().undelivered(Body::DeliverSm(message));
+        self.shared.wake.notify_one();
+    }
+
     /// Cuts every connection.
     pub fn cut(&self) {
         let sessions: Vec<SessionId> = self.shared.mailboxes().keys().copied().collect();

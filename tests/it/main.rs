@@ -40,3 +40,4 @@ mod tidy;
 mod torture;
 mod upgrade;
 mod vectors;
+mod wrong_clock;

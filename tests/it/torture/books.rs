@@ -16,11 +16,13 @@ use serde_json::Value;
 use super::clients::Order;
 use super::clients::Recall;
 use super::clients::Told;
+use super::handsets;
 use super::hooks;
 use super::reader::Event;
-use super::run::BINDS;
+use super::reader::Letter;
 use super::run::Books;
-use super::run::WINDOW;
+use super::settings::BINDS;
+use super::settings::WINDOW;
 use crate::http::Answer;
 use crate::http::Client;
 
@@ -38,6 +40,8 @@ pub(super) struct Account {
     throttled: usize,
     doubles: u64,
     unknown: u64,
+    /// Messages of handsets, and how many events there are of them.
+    letters: (usize, usize),
     /// How long nothing was sent, for each exchange.
     gaps: Vec<Duration>,
 }
@@ -53,9 +57,16 @@ impl fmt::Display for Account {
         write!(
             f,
             "carriers took {:?} segments and throttled {}; {} segments of unknown outcome, {} \
-             sent a second time as the route allows; from the last submit before an exchange to \
+             sent a second time as the route allows; handsets wrote {} messages, {} events tell of \
+             them; from the last submit before an exchange to \
              the first one after it: {:?}",
-            self.accepted, self.throttled, self.unknown, self.doubles, self.gaps
+            self.accepted,
+            self.throttled,
+            self.unknown,
+            self.doubles,
+            self.letters.0,
+            self.letters.1,
+            self.gaps
         )
     }
 }
@@ -94,10 +105,11 @@ pub(super) fn reconcile(client: &Client, books: &Books) -> Account {
     for to in known.filter(|to| !desk.orders.contains_key(*to)) {
         account.differ(format!("nobody handed in a message to {to}"));
     }
+    account.letters(&books.handsets, &books.whole);
     for hook in &books.hooks {
-        account.hook(hook, &lives);
+        account.hook(hook, &lives, &books.whole);
     }
-    account.look_up(client, &lives, &sights);
+    account.look_up(client, &desk.orders, &lives, &sights);
     let most = books.starts * (2 * BINDS * WINDOW) as u64;
     let lost = account.ends.remove("lost at a restart").unwrap_or_default();
     if lost > most {
@@ -122,7 +134,7 @@ fn gaps(books: &Books) -> Vec<Duration> {
 /// The messages of the feed by destination.
 fn lives<'a>(feed: &'a [Event], differences: &mut Vec<String>) -> HashMap<&'a str, Life<'a>> {
     let mut lives = HashMap::<&str, Life<'_>>::new();
-    for event in feed {
+    for event in feed.iter().filter(|event| event.letter.is_none()) {
         let to = event.to.trim_start_matches('+');
         let life = lives.entry(to).or_default();
         if life.events.is_empty() {
@@ -211,7 +223,7 @@ impl Account {
             Recall::None if is_cancelled => self.differ(format!("{to}: withdrawn by nobody")),
             _ => {}
         }
-        self.copies(to, order, seen);
+        self.copies(to, seen);
     }
 
     /// One beginning, one end, at most one correction, and nothing behind them.
@@ -235,29 +247,49 @@ impl Account {
         }
     }
 
-    /// A second copy only of a login code, and only at another carrier.
-    fn copies(&mut self, to: &str, order: &Order, seen: Option<&Sights>) {
+    /// A second copy only at another carrier; [`look`] sees whether the route allows it.
+    fn copies(&mut self, to: &str, seen: Option<&Sights>) {
         for (segment, carriers) in seen.into_iter().flatten() {
-            let is_allowed = match carriers.as_slice() {
-                [_] => continue,
-                [first, second] => order.class == "otp" && first != second,
-                _ => false,
-            };
             self.doubles += carriers.len() as u64 - 1;
-            if !is_allowed {
-                self.differ(format!(
-                    "{to} ({}): segment {segment} was taken by carriers {carriers:?}",
-                    order.class
-                ));
+            if (1..carriers.len()).any(|at| carriers[..at].contains(&carriers[at])) {
+                self.differ(format!("{to}: segment {segment} was taken by carriers {carriers:?}"));
             }
         }
     }
 
+    /// What handsets wrote and carriers were told is taken is there, whole, and no more often than
+    /// it was sent.
+    fn letters(&mut self, written: &handsets::Book, feed: &[Event]) {
+        let told: Vec<&Letter> = feed.iter().filter_map(|event| event.letter.as_ref()).collect();
+        self.letters = (written.len(), told.len());
+        let mut of = HashMap::<&str, Vec<&Letter>>::new();
+        told.into_iter().for_each(|letter| of.entry(&letter.from).or_default().push(letter));
+        for (from, letter) in written {
+            let found = of.remove(&**from).unwrap_or_default();
+            let sent = letter.parts.iter().map(|part| part.left).sum::<u64>();
+            let is_right = |it: &&Letter| !it.is_whole || it.text == letter.text;
+            let is_there = found.iter().any(|it| it.is_whole);
+            if !is_there || found.len() as u64 > sent || !found.iter().all(is_right) {
+                self.differ(format!("a handset wrote {from} {letter:?}, the feed has {found:?}"));
+            }
+        }
+        let unwritten: Vec<_> = of.into_values().flatten().collect();
+        if !unwritten.is_empty() {
+            self.differ(format!("no handset wrote {unwritten:?}"));
+        }
+    }
+
     /// An endpoint took every event, and those of a message in their order.
-    fn hook(&mut self, hook: &hooks::Book, lives: &HashMap<&str, Life<'_>>) {
+    fn hook(&mut self, hook: &hooks::Book, lives: &HashMap<&str, Life<'_>>, feed: &[Event]) {
         self.calls.push(hook.calls);
         self.differences.extend(hook.complaints.iter().cloned());
-        let mut known = 0;
+        let letters = feed.iter().filter(|event| event.letter.is_some());
+        let (taken, lacking): (Vec<_>, Vec<_>) =
+            letters.partition(|event| hook.place(&event.id).is_some());
+        if !lacking.is_empty() {
+            self.differ(format!("an endpoint was never told of {lacking:?}"));
+        }
+        let mut known = taken.len();
         for life in lives.values() {
             let places: Vec<_> = life.events.iter().map(|event| hook.place(&event.id)).collect();
             known += places.iter().flatten().count();
@@ -280,6 +312,7 @@ impl Account {
     fn look_up(
         &mut self,
         client: &Client,
+        orders: &BTreeMap<String, Order>,
         lives: &HashMap<&str, Life<'_>>,
         sights: &HashMap<String, Sights>,
     ) {
@@ -291,7 +324,8 @@ impl Account {
                 scope.spawn(|| {
                     while let Some((to, life)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
                         let most = sights.get(**to).and_then(|it| it.values().map(Vec::len).max());
-                        let about = look(client, life, most.unwrap_or_default());
+                        let is_otp = orders.get(**to).is_some_and(|order| order.class == "otp");
+                        let about = look(client, life, most.unwrap_or_default(), is_otp);
                         let mut found = found.lock().unwrap();
                         found
                             .0
@@ -320,7 +354,7 @@ struct Look {
 }
 
 /// Asks after one message, one of whose segments carriers took `copies` times.
-fn look(client: &Client, life: &Life<'_>, copies: usize) -> Look {
+fn look(client: &Client, life: &Life<'_>, copies: usize, is_otp: bool) -> Look {
     let id = life.id;
     let mut look = Look::default();
     let Ok(found) = asked(client, &format!("/v1/messages/{id}")).inspect_err(|status| {
@@ -337,7 +371,7 @@ fn look(client: &Client, life: &Life<'_>, copies: usize) -> Look {
     }
     if state != "delivered" || copies > 1 {
         match asked(client, &format!("/v1/messages/{id}/timeline")) {
-            Ok(timeline) => look.timeline(id, &timeline.body, copies),
+            Ok(timeline) => look.timeline(id, &timeline.body, copies, is_otp),
             Err(status) => look.differences.push(format!("{id} has no timeline: {status:?}")),
         }
     }
@@ -372,7 +406,9 @@ fn is_taken(message: &Value) -> bool {
 }
 
 impl Look {
-    fn timeline(&mut self, id: &str, timeline: &Value, copies: usize) {
+    /// A second copy follows only what was unknown of a login code, or a carrier that was taken out
+    /// of the configuration.
+    fn timeline(&mut self, id: &str, timeline: &Value, copies: usize, is_otp: bool) {
         let entries = timeline["entries"].as_array().unwrap();
         let unanswered = entries
             .iter()
@@ -380,17 +416,22 @@ impl Look {
         let mut attempts = 0;
         for entry in unanswered {
             let segments = entry["segments"].as_array().unwrap().len() as u64;
-            attempts += 1;
+            attempts += usize::from(is_otp);
             self.unknown += segments;
             if entry["cause"] == "restart" {
                 self.lost += segments;
             }
         }
-        if copies > attempts + 1 {
+        let is_withdrawn = |entry: &&Value| entry["decision"]["rule"] == WITHDRAWN;
+        let withdrawn = entries.iter().filter(is_withdrawn).count();
+        if copies > attempts + withdrawn + 1 {
             self.differences.push(format!(
-                "{id}: carriers took it {copies} times, and it was unknown {attempts} times: \
-                 {timeline}"
+                "{id}: carriers took it {copies} times, it was unknown {attempts} times as a login \
+                 code, and {withdrawn} times its carrier was taken out: {timeline}"
             ));
         }
     }
 }
+
+/// Why a message leaves a carrier that is no longer in the configuration.
+const WITHDRAWN: &str = "the carrier was taken out";

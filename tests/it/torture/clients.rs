@@ -96,6 +96,12 @@ impl Desk {
         self.book.lock().unwrap().answers.get("202").copied().unwrap_or_default()
     }
 
+    /// How many were refused because nothing can be written.
+    pub(super) fn refused_for_the_disk(&self) -> u64 {
+        let book = self.book.lock().unwrap();
+        book.answers.get("503 store_unavailable").copied().unwrap_or_default()
+    }
+
     /// Lets the clients finish what they have begun.
     pub(super) fn close(&self) {
         self.stop.store(true, Ordering::Relaxed);

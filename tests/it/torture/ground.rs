@@ -33,15 +33,27 @@ enum Kind {
 }
 
 impl Ground {
+    /// A disk of its own where one can be mounted.
     pub(super) fn new() -> Self {
+        Self::of_kind(|data| {
+            let kind = [false, true].into_iter().find_map(|in_user_namespace| {
+                let holder = mounted(data, in_user_namespace)?;
+                Some(Kind::Tmpfs { holder, in_user_namespace })
+            });
+            kind.unwrap_or(Kind::Limit)
+        })
+    }
+
+    /// What there is where nothing can be mounted.
+    pub(super) fn unmounted() -> Self {
+        Self::of_kind(|_| Kind::Limit)
+    }
+
+    fn of_kind(kind: impl FnOnce(&Path) -> Kind) -> Self {
         let dir = TempDir::new().unwrap();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
-        let kind = [false, true].into_iter().find_map(|in_user_namespace| {
-            let holder = mounted(&data, in_user_namespace)?;
-            Some(Kind::Tmpfs { holder, in_user_namespace })
-        });
-        let kind = kind.unwrap_or(Kind::Limit);
+        let kind = kind(&data);
         let ground = Self { dir, kind, is_full: false };
         println!("torture: {}", ground.told());
         ground
@@ -57,8 +69,8 @@ impl Ground {
         match self.kind {
             Kind::Tmpfs { .. } => "the data lies on a tmpfs of its own, which is filled",
             Kind::Limit => {
-                "NOTHING CAN BE MOUNTED HERE (neither root nor user namespaces): no disk is \
-                 filled, files are kept from growing (RLIMIT_FSIZE) instead"
+                "the data lies on no disk of its own, for which root or user namespaces are needed: \
+                 files are kept from growing (RLIMIT_FSIZE) instead"
             }
         }
     }

@@ -33,6 +33,8 @@ pub(super) enum Ill {
     Delay(usize),
     /// A few octets at a time.
     Trickle(usize),
+    /// A changed configuration is taken, and later the first one again.
+    Reload,
     /// An endpoint refuses every webhook.
     HookFails,
     /// An endpoint answers no webhook.
@@ -113,6 +115,7 @@ impl Plan {
             Ill::StallBack(one()),
             Ill::Delay(one()),
             Ill::Trickle(one()),
+            Ill::Reload,
             Ill::HookFails,
             Ill::HookDead,
         ]
@@ -125,7 +128,7 @@ impl Plan {
             Ill::Freeze => Duration::from_millis(lengths.freeze),
             Ill::Kill | Ill::Exchange | Ill::Cut(_) => Duration::ZERO,
             // Less would not be noticed.
-            Ill::Full | Ill::Flood => draws.millis(least + 1_000, most),
+            Ill::Full | Ill::Flood | Ill::Reload => draws.millis(least + 1_000, most),
             _ => draws.millis(least, most),
         };
         Due { at, until: at + lasts, ill }
@@ -152,7 +155,7 @@ impl Plan {
 
 /// Moves what cannot be there twice at a time behind the one before it.
 fn part(dues: &mut [Due]) {
-    for ill in [Ill::Full, Ill::Flood, Ill::Freeze] {
+    for ill in [Ill::Full, Ill::Flood, Ill::Freeze, Ill::Reload] {
         let mut free = Duration::ZERO;
         for due in dues.iter_mut().filter(|due| due.ill == ill) {
             let late = free.saturating_sub(due.at);

@@ -20,12 +20,24 @@ pub(super) struct Event {
     pub(super) to: String,
     /// Whether it corrects an end that was told before.
     pub(super) is_correction: bool,
+    /// What a handset wrote, when it tells of that.
+    pub(super) letter: Option<Letter>,
+}
+
+/// A message of a handset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Letter {
+    pub(super) from: String,
+    pub(super) text: String,
+    /// Whether all its parts are there.
+    pub(super) is_whole: bool,
 }
 
 impl Event {
     /// Whether it tells how a message ended.
     pub(super) fn is_end(&self) -> bool {
-        !matches!(&*self.kind, "message.queued" | "message.submitted" | "message.fallback")
+        let is_way = ["message.queued", "message.submitted", "message.fallback"];
+        self.letter.is_none() && !is_way.contains(&&*self.kind)
     }
 
     /// The state that the message is in after it.
@@ -96,13 +108,20 @@ fn page(client: &Client, after: Option<&str>, wait: &str) -> Option<(Vec<Event>,
     }
     let event = |event: &serde_json::Value| {
         let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let data = &event["data"];
+        let letter = (event["type"] == "inbound.received").then(|| Letter {
+            from: text(&data["from"]).trim_start_matches('+').to_owned(),
+            text: text(&data["text"]),
+            is_whole: data["complete"].as_bool().unwrap(),
+        });
         Event {
             cursor: u64::from_str_radix(event["cursor"].as_str().unwrap(), 16).unwrap(),
             id: text(&event["id"]),
             kind: text(&event["type"]),
-            message: text(&event["data"]["id"]),
-            to: text(&event["data"]["to"]),
-            is_correction: event["data"].get("corrected_at").is_some(),
+            message: text(&data["id"]),
+            to: text(&data["to"]),
+            is_correction: data.get("corrected_at").is_some(),
+            letter,
         }
     };
     let events = answer.body["events"].as_array()?.iter().map(event).collect();

@@ -25,6 +25,8 @@ use super::clients;
 use super::clients::Desk;
 use super::draw::Draws;
 use super::ground::Ground;
+use super::handsets;
+use super::handsets::Handsets;
 use super::hooks;
 use super::hooks::Hook;
 use super::hooks::Mood;
@@ -34,19 +36,13 @@ use super::proxy::Proxy;
 use super::reader;
 use super::reader::Event;
 use super::reader::Reader;
+use super::settings::Base;
+use super::settings::Settings;
 use crate::http::Client;
 use crate::process::Carriers;
 use crate::process::EXE;
 use crate::process::free_port;
-
-/// Binds of each carrier.
-pub(super) const BINDS: usize = 2;
-
-/// The window of each bind.
-pub(super) const WINDOW: usize = 20;
-
-/// The most live messages.
-const LIVE: usize = 600;
+use crate::wrong_clock::WrongClock;
 
 /// The octets of memory that the process may have for its data.
 const MEMORY: u64 = 128 << 20;
@@ -67,6 +63,11 @@ pub(super) struct Run {
     pub(super) client: Client,
     ways: Vec<Way>,
     pub(super) hooks: Vec<Hook>,
+    handsets: Handsets,
+    /// What the configuration has of the clients' key.
+    key: String,
+    /// Whether the process is to be told that its configuration has changed.
+    is_reload_due: bool,
     child: Option<Child>,
     /// When to start the process again.
     start_at: Option<Instant>,
@@ -80,6 +81,7 @@ pub(super) struct Run {
     ends: VecDeque<(Ill, u64)>,
     draws: Draws,
     clock: Clock,
+    wrong_clock: WrongClock,
     /// How often what was done.
     done: BTreeMap<String, u64>,
     exchanges: Vec<Time>,
@@ -98,6 +100,7 @@ pub(super) struct Books {
     pub(super) whole: Vec<Event>,
     pub(super) seen: Vec<Vec<Seen>>,
     pub(super) hooks: Vec<hooks::Book>,
+    pub(super) handsets: handsets::Book,
     /// How many processes there were.
     pub(super) starts: u64,
     /// When a SIGTERM began an exchange.
@@ -107,7 +110,7 @@ pub(super) struct Books {
 }
 
 impl Run {
-    pub(super) fn new(draws: Draws) -> Self {
+    pub(super) fn new(ground: Ground, draws: Draws) -> Self {
         let carriers = Carriers::new();
         let on = carriers.runtime.handle().clone();
         let ways: Vec<Way> = (0..2_u64)
@@ -117,13 +120,16 @@ impl Run {
             })
             .collect();
         let hooks: Vec<Hook> = (0..2).map(|_| Hook::open(&on)).collect();
-        let ground = Ground::new();
+        let handsets = Handsets::new(ways.iter().map(|way| way.carrier.clone()).collect());
         let key = NewKey::generate().unwrap();
         let client = Client { port: free_port(), token: key.token };
         let run = Self {
             ground,
             ways,
             hooks,
+            handsets,
+            key: key.hash.to_string(),
+            is_reload_due: false,
             child: None,
             start_at: None,
             was_full: false,
@@ -134,6 +140,7 @@ impl Run {
             ends: VecDeque::new(),
             draws,
             clock: Clock::start(),
+            wrong_clock: WrongClock::new(),
             done: BTreeMap::new(),
             exchanges: Vec::new(),
             starts: 0,
@@ -141,7 +148,7 @@ impl Run {
             most_data: 0,
             _carriers: carriers,
         };
-        std::fs::write(run.config(), run.settings(&key.hash.to_string())).unwrap();
+        run.settle_on(Settings::FIRST);
         // What is built meanwhile is another matter.
         std::fs::copy(EXE, run.exe()).unwrap();
         run
@@ -155,46 +162,33 @@ impl Run {
         self.ground.dir().join("hikyaku")
     }
 
-    fn settings(&self, key: &str) -> String {
-        let mut settings = format!(
-            "data_dir = {:?}\ndrain = \"2s\"\n\
-             [log]\nlevel = \"info,hikyaku::audit=warn\"\n[api]\nlisten = \"127.0.0.1:{}\"\n\
-             [api.limits]\nconnections = 256\nbodies_octets = 4194304\nbatch_octets = 1048576\n\
-             [api.clients.test]\nkeys = [\"{key}\"]\nrate = \"100000/s\"\n\
-             request_rate = \"100000/s\"\nscopes = [\"messages:write\", \"messages:read\", \
-             \"messages:read_content\", \"webhooks\"]\n\
-             [dispatch]\nlive_limit = {LIVE}\nbody_bytes = 1048576\nclean_above_bytes = 2097152\n\
-             [journal]\nsegment_bytes = 262144\nbatch_bytes = 1048576\npending_bytes = 8388608\n\
-             retry = \"100ms\"\n\
-             [archive]\nflush_every = \"200ms\"\nwrite_live_after = \"1s\"\n\
-             pending_messages = 2000\nrecent_events = 1000\n\
-             [webhooks]\nnetworks = [\"127.0.0.0/8\"]\ntimeout = \"2s\"\nbreaker_failures = 100000\n\
-             retries = [{}]\n",
-            self.ground.data(),
-            self.client.port,
-            ["\"300ms\"", "\"1s\"", "\"1s\""].join(", ") + &", \"2s\"".repeat(40),
-        );
-        for (index, hook) in self.hooks.iter().enumerate() {
-            settings += &format!(
-                "[webhooks.endpoints.hook{index}]\nclient = \"test\"\n\
-                 url = \"http://127.0.0.1:{}/\"\nsecret = \"whsec_{}\"\n",
-                hook.port, "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-            );
+    /// Puts a configuration in the place of the one that is there, whole.
+    fn settle_on(&self, settings: Settings) {
+        let base = Base {
+            data: &self.ground.data(),
+            port: self.client.port,
+            key: &self.key,
+            hooks: &self.hooks,
+            ways: self.ways.iter().map(|way| way.proxy.port).collect(),
+        };
+        let next = self.config().with_extension("next");
+        std::fs::write(&next, settings.written(&base)).unwrap();
+        std::fs::rename(next, self.config()).unwrap();
+    }
+
+    /// Has the process take another configuration.
+    fn reload(&mut self, settings: Settings) {
+        self.settle_on(settings);
+        self.is_reload_due = true;
+    }
+
+    /// Tells the process that its configuration has changed, once it listens for that: one that is
+    /// starting may have read the file before.
+    fn tell_of_reload(&mut self) {
+        if self.is_reload_due && self.child.as_ref().is_some_and(listens) {
+            self.is_reload_due = false;
+            self.signal("HUP");
         }
-        for (index, way) in self.ways.iter().enumerate() {
-            settings += &format!(
-                "[carriers.c{index}]\nhost = \"127.0.0.1\"\nport = {}\nsystem_id = \"t\"\n\
-                 rate = \"400/s\"\nbinds = {BINDS}\n[carriers.c{index}.receipts]\n\
-                 timeout = \"8s\"\n[carriers.c{index}.session]\nwindow = {WINDOW}\n\
-                 [carriers.c{index}.session.timers]\nresponse = \"3s\"\nenquire_link = \"1s\"\n\
-                 enquire_link_response = \"2s\"\n[carriers.c{index}.reconnect]\nmin = \"50ms\"\n\
-                 max = \"500ms\"\n",
-                way.proxy.port
-            );
-        }
-        settings
-            + "[[routes]]\nname = \"all\"\ncarriers = [\"c0\", \"c1\"]\n\
-               [routes.otp]\nno_bind = \"1s\"\nno_answer = \"2s\"\n"
     }
 
     /// Starts the process, and somebody who reads its feed.
@@ -224,6 +218,7 @@ impl Run {
             read: reader.end(),
             seen: self.ways.iter().map(|way| way.carrier.seen()).collect(),
             hooks: self.hooks.iter().map(Hook::book).collect(),
+            handsets: self.handsets.book(),
             starts: self.starts,
             exchanges: self.exchanges.clone(),
             stuck,
@@ -244,6 +239,9 @@ impl Run {
             for due in lasting.extract_if(.., |due| due.until <= now) {
                 self.end(due.ill);
             }
+            if self.draws.per_cent(3) {
+                self.handsets.write(&mut self.draws);
+            }
             self.look_after();
             self.weigh();
             self.end_process();
@@ -255,7 +253,7 @@ impl Run {
         }
     }
 
-    fn begin(&mut self, ill: Ill) {
+    pub(super) fn begin(&mut self, ill: Ill) {
         *self.done.entry(ill.name()).or_default() += 1;
         match ill {
             // In mid-load, or while it is still starting.
@@ -284,12 +282,16 @@ impl Run {
                 let piece = self.draws.between(1, 64);
                 self.ways[way].proxy.trickle(usize::try_from(piece).unwrap());
             }
+            Ill::Reload => {
+                let settings = Settings::drawn(&mut self.draws);
+                self.reload(settings);
+            }
             Ill::HookFails => self.hooks[1].feel(Mood::Failing),
             Ill::HookDead => self.hooks[1].feel(Mood::Dead),
         }
     }
 
-    fn end(&mut self, ill: Ill) {
+    pub(super) fn end(&mut self, ill: Ill) {
         match ill {
             Ill::Kill | Ill::Exchange | Ill::Cut(_) => {}
             Ill::Freeze => self.signal("CONT"),
@@ -303,6 +305,7 @@ impl Run {
             | Ill::StallBack(way)
             | Ill::Delay(way)
             | Ill::Trickle(way) => self.ways[way].proxy.calm(),
+            Ill::Reload => self.reload(Settings::FIRST),
             Ill::HookFails | Ill::HookDead => self.hooks[1].feel(Mood::Well),
         }
     }
@@ -313,12 +316,17 @@ impl Run {
         self.until_done(clients);
     }
 
-    /// Waits for clients, which may wait for a process that is to be started.
-    fn until_done(&mut self, clients: Vec<JoinHandle<()>>) {
-        while clients.iter().any(|client| !client.is_finished()) {
+    /// Waits for something, and sees that the process goes on.
+    pub(super) fn until(&mut self, mut is_so: impl FnMut(&Self) -> bool) {
+        while !is_so(self) {
             self.look_after();
             sleep(Duration::from_millis(5));
         }
+    }
+
+    /// Waits for clients, which may wait for a process that is to be started.
+    pub(super) fn until_done(&mut self, clients: Vec<JoinHandle<()>>) {
+        self.until(|_| clients.iter().all(JoinHandle::is_finished));
         clients.into_iter().for_each(|client| client.join().unwrap());
     }
 
@@ -334,6 +342,13 @@ impl Run {
                 Ill::Kill => self.kill(child),
                 _ => self.exchange(child),
             }
+        }
+    }
+
+    /// Kills the process that runs, if one does.
+    pub(super) fn fell(&mut self) {
+        if let Some(child) = self.child.take() {
+            self.kill(child);
         }
     }
 
@@ -376,6 +391,7 @@ impl Run {
         if self.start_at.take_if(|at| *at <= Instant::now()).is_some() {
             self.start();
         }
+        self.tell_of_reload();
     }
 
     /// Notes how much memory the process has for its data, which is what is limited.
@@ -398,6 +414,10 @@ impl Run {
         let exe = self.exe();
         let mut command = self.ground.command(exe.to_str().unwrap(), MEMORY);
         command.arg("run").arg("-c").arg(self.config()).stderr(log);
+        if self.draws.per_cent(50) {
+            let shift = self.draws.between(0, 20).cast_signed() - 10;
+            self.wrong_clock.shift(&mut command, shift);
+        }
         self.child = Some(command.spawn().unwrap());
         self.starts += 1;
         self.accepted_before = self.desk.accepted();
@@ -415,10 +435,11 @@ impl Run {
         lines[lines.len().saturating_sub(40)..].join("\n")
     }
 
-    /// What the process should never have said: that it panicked, a number, or a text.
+    /// What the process should never have said: that it panicked, that it does not take its
+    /// configuration, a number, or a text.
     pub(super) fn improper(&self) -> Vec<String> {
         let log = self.whole_log();
-        let improper = ["panicked", "819010", "4711", "飛脚"];
+        let improper = ["panicked", "reload refused", "819010", "819020", "4711", "飛脚"];
         let is_improper = |line: &&str| improper.iter().any(|word| line.contains(word));
         log.lines().filter(is_improper).map(|line| format!("the log says: {line}")).collect()
     }
@@ -430,16 +451,32 @@ impl Run {
     /// What was done to the process.
     pub(super) fn told(&self) -> String {
         format!(
-            "started {} times, {} times in vain on a full disk; {:?}; the journal could not be \
-             written {} times; at most {} MiB of {} MiB for data; {}",
+            "started {} times, {} times in vain on a full disk; {:?}; its configuration was taken \
+             again {} times; the journal could not be written {} times; at most {} MiB of {} MiB for data; {}",
             self.starts,
             self.vain_starts,
             self.done,
-            self.whole_log().matches("the journal cannot write").count(),
+            self.reloads(),
+            self.failures(),
             self.most_data >> 10,
             MEMORY >> 20,
             self.ground.told()
         )
+    }
+
+    /// How often the journal could not be written.
+    fn failures(&self) -> usize {
+        self.whole_log().matches("the journal cannot write").count()
+    }
+
+    /// How often a full disk forbade a start.
+    pub(super) const fn vain_starts(&self) -> u64 {
+        self.vain_starts
+    }
+
+    /// How often a process took another configuration.
+    fn reloads(&self) -> usize {
+        self.whole_log().matches("reloaded: ").count()
     }
 
     fn until_ready(&mut self) {
@@ -461,16 +498,20 @@ impl Run {
             let backlog = self.metric("hikyaku_webhook_backlog");
             let calls = self.hooks.iter().map(Hook::calls).sum::<u64>();
             let receipts = self.ways.iter().map(|way| way.carrier.tally().receipts).sum::<u64>();
-            let now = Some((live, backlog, calls, receipts, reader.count()));
+            let untaken = self.handsets.untaken();
+            let now = Some((live, backlog, calls, receipts, reader.count(), untaken));
             if now != last {
                 (last, since) = (now, Instant::now());
             }
-            let is_done = live == Some(0) && backlog == Some(0);
+            let is_done = live == Some(0) && backlog == Some(0) && untaken == 0;
             if is_done && since.elapsed() > Duration::from_secs(3) {
                 return None;
             }
             if since.elapsed() > STUCK {
-                return Some(format!("live {live:?}, webhooks that wait {backlog:?}"));
+                return Some(format!(
+                    "live {live:?}, webhooks that wait {backlog:?}, parts of handsets' messages \
+                     that are not taken {untaken}"
+                ));
             }
             sleep(Duration::from_millis(100));
         }
@@ -515,6 +556,16 @@ fn manners(index: u64) -> smsc::Config {
         seed: index + 1,
         ..smsc::Config::default()
     }
+}
+
+/// Whether the process is there that was started, and catches SIGHUP, which ends others.
+fn listens(child: &Child) -> bool {
+    let proc = PathBuf::from(format!("/proc/{}", child.id()));
+    let is_there = std::fs::read_to_string(proc.join("comm")).is_ok_and(|it| it == "hikyaku\n");
+    let status = std::fs::read_to_string(proc.join("status")).unwrap_or_default();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    let caught = caught.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    is_there && caught.is_some_and(|mask| mask & 1 != 0)
 }
 
 fn signal(child: &Child, name: &str) {
