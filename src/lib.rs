@@ -67,7 +67,7 @@
 //! | a carrier, or who has its line | the process, through its octets | every PDU ends in a value or a nack; windows, rates and queues are bounded; one link, one task | `malformed`, `link`, `fuzz` |
 //! | a man in the middle | passwords, texts, certificates | TLS 1.2 at least, names and authorities checked, our certificate shown; broken files never weaken what is in use | `link::tls_*`, `link::renewed_files_*` |
 //! | another user of the machine | passwords, keys, texts | passwords in files and credentials only, `check` warns of open ones; never in an environment, a log, a metric, `check`'s output | `secrets` |
-//! | a thief of a disk or a backup | texts and numbers | sealed under a key a day, which goes when its time has passed; a client's key is there as its hash only | `seal`, `api::keys` |
+//! | a thief of a disk or a backup | texts and numbers | sealed under a key a day, which goes when its time has passed; a client's key is there as its hash only | `seal`, `erasure`, `api::keys` |
 //! | an operator | more than the task needs | looking and acting are two scopes; reading texts and reloading leave an audit line; nobody can read a password back | `api::admin`, `secrets` |
 //!
 //! What does not stop them: a root user of the machine reads the process's memory; a thief with the

@@ -12,6 +12,7 @@ mod authority;
 mod config;
 mod dispatch;
 mod egress;
+mod erasure;
 mod foreign;
 mod fuzz;
 mod hostile;

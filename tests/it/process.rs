@@ -119,6 +119,16 @@ impl House {
         Daemon::start(&self.config(), &self.log(), &self.client)
     }
 
+    /// Starts the daemon by this command, which ends before the arguments.
+    pub(crate) fn start_by(&self, mut run: Command) -> Daemon {
+        run.arg("run").arg("-c").arg(self.config());
+        Daemon::of(run, &self.log(), &self.client)
+    }
+
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.dir.path().join("data")
+    }
+
     pub(crate) fn said(&self) -> String {
         std::fs::read_to_string(self.log()).unwrap_or_default()
     }

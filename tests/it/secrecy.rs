@@ -112,7 +112,7 @@ fn septets(words: &[u8], lead: usize) -> Vec<u8> {
 }
 
 /// Where one of the `secrets` stands in `octets`, if it does.
-fn leak(octets: &[u8], secrets: &[String]) -> Option<String> {
+pub(crate) fn leak(octets: &[u8], secrets: &[String]) -> Option<String> {
     for secret in secrets {
         for (spelling, wanted) in spellings(secret) {
             if let Some(at) = octets.windows(wanted.len()).position(|found| found == wanted) {
@@ -212,7 +212,7 @@ fn receipt(id: &str, text: &str) -> String {
 }
 
 /// An endpoint that takes nothing, so that everything for it is parked.
-fn refuser() -> u16 {
+pub(crate) fn refuser() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || {
