@@ -3,13 +3,10 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
-use hmac::Hmac;
-use hmac::KeyInit;
-use hmac::Mac;
+use aws_lc_rs::hmac;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
-use sha2::Sha256;
 
 /// How the archive keeps the numbers of handsets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -50,11 +47,9 @@ impl NumberKeeper {
 
     fn digest(&self, number: &str) -> String {
         let digits = number.strip_prefix('+').unwrap_or(number);
-        // HMAC takes a key of any length.
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.salt) else { return String::new() };
-        mac.update(digits.as_bytes());
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &self.salt);
         let mut text = String::from("hmac:");
-        for octet in mac.finalize().into_bytes().iter().take(16) {
+        for octet in hmac::sign(&key, digits.as_bytes()).as_ref().iter().take(16) {
             let _infallible = write!(text, "{octet:02x}");
         }
         text

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::constant_time;
+use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use hmac::Hmac;
-use hmac::KeyInit;
-use hmac::Mac;
 use schemars::JsonSchema;
 use schemars::Schema;
 use schemars::SchemaGenerator;
@@ -18,7 +18,6 @@ use serde::Deserialize;
 use serde::Deserializer;
 use serde::Serialize;
 use serde::Serializer;
-use sha2::Sha256;
 
 use crate::time::Time;
 
@@ -33,8 +32,20 @@ pub const SIGNATURE_HEADER: &str = "webhook-signature";
 pub const TOLERANCE: Duration = Duration::from_secs(300);
 
 /// A secret for signing: `whsec_` and the base64 of 24 to 64 octets.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Vec<u8>);
+#[derive(Clone)]
+pub struct Secret {
+    octets: Box<[u8]>,
+    /// The same, made ready to sign.
+    key: Arc<hmac::Key>,
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        constant_time::verify_slices_are_equal(&self.octets, &other.octets).is_ok()
+    }
+}
+
+impl Eq for Secret {}
 
 const PREFIX: &str = "whsec_";
 
@@ -50,7 +61,8 @@ impl Secret {
     /// There are fewer or more.
     pub fn from_octets(octets: &[u8]) -> Result<Self, ParseSecretError> {
         if (24..=64).contains(&octets.len()) {
-            Ok(Self(octets.to_vec()))
+            let key = Arc::new(hmac::Key::new(hmac::HMAC_SHA256, octets));
+            Ok(Self { octets: octets.into(), key })
         } else {
             Err(ParseSecretError)
         }
@@ -58,24 +70,21 @@ impl Secret {
 
     /// The secret as people copy it. This is the only way to see it.
     pub fn reveal(&self) -> String {
-        format!("{PREFIX}{}", STANDARD.encode(&self.0))
+        format!("{PREFIX}{}", STANDARD.encode(&self.octets))
     }
 
     /// The signature of one try: `v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`.
     pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> String {
-        match self.mac(id, &timestamp.to_string(), body) {
-            Some(mac) => format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes())),
-            None => String::new(),
-        }
+        let tag = self.tag(id, &timestamp.to_string(), body);
+        format!("v1,{}", STANDARD.encode(tag))
     }
 
-    /// HMAC takes a key of any length, so there always is one.
-    fn mac(&self, id: &str, timestamp: &str, body: &[u8]) -> Option<Hmac<Sha256>> {
-        let mut mac = Hmac::<Sha256>::new_from_slice(&self.0).ok()?;
+    fn tag(&self, id: &str, timestamp: &str, body: &[u8]) -> hmac::Tag {
+        let mut context = hmac::Context::with_key(&self.key);
         for part in [id.as_bytes(), b".", timestamp.as_bytes(), b".", body] {
-            mac.update(part);
+            context.update(part);
         }
-        Some(mac)
+        context.sign()
     }
 
     /// Checks what came with a webhook at `now`: that one of the signatures is ours and that the
@@ -96,9 +105,10 @@ impl Secret {
         }
         let ours = |signature: &str| {
             let octets = signature.strip_prefix("v1,").and_then(|text| STANDARD.decode(text).ok());
-            let mac = self.mac(id, timestamp, signed.body);
-            // Compares in constant time.
-            mac.zip(octets).is_some_and(|(mac, octets)| mac.verify_slice(&octets).is_ok())
+            let tag = self.tag(id, timestamp, signed.body);
+            octets.is_some_and(|octets| {
+                constant_time::verify_slices_are_equal(tag.as_ref(), &octets).is_ok()
+            })
         };
         if signatures.split(' ').any(ours) { Ok(()) } else { Err(VerifyError::Signature) }
     }
