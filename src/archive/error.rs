@@ -38,8 +38,12 @@ pub enum StoreError {
     /// The key of the day cannot be made.
     #[error("archive: {0}")]
     Key(#[from] KeyError),
-    /// The file has another layout.
-    #[error("archive file {}: layout {found}, this release knows {known}", path.display())]
+    /// A newer release wrote the file.
+    #[error(
+        "archive file {}: expected layout {known} or older, found layout {found}, which a newer \
+         hikyaku wrote; start that one, or move the file away with the history that it holds",
+        path.display()
+    )]
     Version {
         /// Which file.
         path: PathBuf,

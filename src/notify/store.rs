@@ -53,7 +53,12 @@ pub enum StoreError {
         error: std::io::Error,
     },
     /// A newer release wrote it.
-    #[error("webhooks file {}: layout {found}, this release knows {known}", path.display())]
+    #[error(
+        "webhooks file {}: expected layout {known} or older, found layout {found}, which a newer \
+         hikyaku wrote; start that one, or move the file away with the endpoints that clients made \
+         and all deliveries under way",
+        path.display()
+    )]
     Version {
         /// The file.
         path: PathBuf,

@@ -825,17 +825,23 @@ async fn a_journal_that_ends_before_the_archive_is_refused() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_newer_release_is_refused_by_name() {
-    let dir = tempfile::tempdir().unwrap();
-    let config = config(dir.path());
-    let db = rusqlite::Connection::open(dir.path().join("2026-11-22.db")).unwrap();
-    db.execute_batch("CREATE TABLE t (x); PRAGMA user_version = 9").unwrap();
-    drop(db);
-    let error = hikyaku::archive::open(&config, Position(0), &keys()).unwrap_err();
-    assert!(
-        error.to_string().ends_with("2026-11-22.db: layout 9, this release knows 2"),
-        "{error}"
-    );
+async fn a_file_of_a_newer_release_is_refused_by_name_and_tells_the_cure() {
+    for (name, known) in [("2026-11-22.db", 2), ("archive.db", 1)] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let path = dir.path().join(name);
+        let db = rusqlite::Connection::open(&path).unwrap();
+        db.execute_batch("CREATE TABLE t (x); PRAGMA user_version = 9").unwrap();
+        drop(db);
+        let error = hikyaku::archive::open(&config, Position(0), &keys()).unwrap_err();
+        let wanted = format!(
+            "{name}: expected layout {known} or older, found layout 9, which a newer hikyaku \
+             wrote; start that one, or move the file away with the history that it holds"
+        );
+        assert!(error.to_string().ends_with(&wanted), "{error}");
+        std::fs::remove_file(path).unwrap();
+        hikyaku::archive::open(&config, Position(0), &keys()).unwrap();
+    }
 }
 
 #[tokio::test]

@@ -667,3 +667,23 @@ async fn secrets_urls_and_parked_events_lie_sealed() {
     assert!(listed[0].url.ends_with("/a-hidden-path"), "{:?}", listed[0]);
     house.close().await;
 }
+
+#[tokio::test]
+async fn a_file_of_a_newer_release_is_refused_by_name_and_tells_the_cure() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let db = rusqlite::Connection::open(&config.file).unwrap();
+    db.execute_batch("CREATE TABLE t (x); PRAGMA user_version = 9").unwrap();
+    drop(db);
+    let archive_config = crate::archive::config(&dir.path().join("archive"));
+    let keys = crate::archive::keys();
+    let (_tailer, archive) = hikyaku::archive::open(&archive_config, Position(0), &keys).unwrap();
+    let open = || notify::open(&config, archive.clone(), Clock::start(), &keys);
+    let error = open().unwrap_err().to_string();
+    let wanted = "webhooks.db: expected layout 2 or older, found layout 9, which a newer hikyaku \
+                  wrote; start that one, or move the file away with the endpoints that clients \
+                  made and all deliveries under way";
+    assert!(error.ends_with(wanted), "{error}");
+    std::fs::remove_file(&config.file).unwrap();
+    open().unwrap();
+}
