@@ -9,6 +9,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use rusqlite::OptionalExtension;
+use rusqlite::Row;
 use rusqlite::params;
 
 use crate::archive::Event;
@@ -175,6 +176,13 @@ const NUMBERS: &str = "numbers";
 pub(crate) struct Extent {
     pub(crate) first: Position,
     pub(crate) last: Position,
+}
+
+/// Where a pack of events lies in its file.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PackOfEvents {
+    row: i64,
+    pub(crate) extent: Extent,
 }
 
 impl Extent {
@@ -471,37 +479,36 @@ impl DayFile {
         Ok(streams)
     }
 
-    /// The first `limit` events of one stream in `from..until`.
-    pub(crate) fn events(
+    /// The first pack of one stream that ends at `from` or behind it.
+    pub(crate) fn pack_of_events(
         &self,
         (key, inbound): (&str, bool),
         from: Position,
-        until: Position,
-        limit: usize,
-    ) -> Result<Vec<Event>, StoreError> {
-        let fault = |error| self.fault(error);
-        let mut packs = self
-            .db
+    ) -> Result<Option<PackOfEvents>, StoreError> {
+        self.db
             .prepare_cached(
-                "SELECT bodies FROM events WHERE key = ?1 AND inbound = ?2 AND last >= ?3 \
-                 ORDER BY last",
+                "SELECT rowid, first, last FROM events \
+                 WHERE key = ?1 AND inbound = ?2 AND last >= ?3 ORDER BY last LIMIT 1",
             )
-            .map_err(fault)?;
-        let mut rows = packs.query(params![key, inbound, signed(from.0)]).map_err(fault)?;
-        let mut events = Vec::new();
-        while let Some(row) = rows.next().map_err(fault)? {
-            let bodies = row.get_ref(0).map_err(fault)?;
-            let pack = self.read_events(bodies.as_blob().unwrap_or_default(), key);
-            for event in pack.map_err(|flaw| self.flaw(flaw))? {
-                if events.len() >= limit || event.position >= until {
-                    return Ok(events);
-                }
-                if event.position >= from {
-                    events.push(event);
-                }
-            }
-        }
-        Ok(events)
+            .and_then(|mut statement| {
+                let found = |row: &Row<'_>| {
+                    let (first, last) = (position(row.get(1)?), position(row.get(2)?));
+                    Ok(PackOfEvents { row: row.get(0)?, extent: Extent { first, last } })
+                };
+                statement.query_row(params![key, inbound, signed(from.0)], found).optional()
+            })
+            .map_err(|error| self.fault(error))
+    }
+
+    /// The events of a pack of `key`.
+    pub(crate) fn events(&self, pack: &PackOfEvents, key: &str) -> Result<Vec<Event>, StoreError> {
+        let fault = |error| self.fault(error);
+        let mut statement =
+            self.db.prepare_cached("SELECT bodies FROM events WHERE rowid = ?1").map_err(fault)?;
+        let mut rows = statement.query([pack.row]).map_err(fault)?;
+        let Some(row) = rows.next().map_err(fault)? else { return Ok(Vec::new()) };
+        let column = row.get_ref(0).map_err(fault)?.as_blob().unwrap_or_default();
+        self.read_events(column, key).map_err(|flaw| self.flaw(flaw))
     }
 
     fn read_events(&self, column: &[u8], key: &str) -> Result<Vec<Event>, Flaw> {

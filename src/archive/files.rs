@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 use crate::archive::StoreError;
 use crate::archive::day;
@@ -22,6 +24,7 @@ pub(super) struct Files {
     dir: PathBuf,
     sealer: Arc<Sealer>,
     inner: Mutex<Inner>,
+    packs_opened: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -44,7 +47,12 @@ impl Files {
             // a release before this one those that it lacks.
             days.insert(day, DayFile::create(&dir, day, &sealer)?.event_extent()?);
         }
-        Ok(Self { dir, sealer, inner: Mutex::new(Inner { days, idle: Vec::new() }) })
+        Ok(Self {
+            dir,
+            sealer,
+            inner: Mutex::new(Inner { days, idle: Vec::new() }),
+            packs_opened: AtomicU64::new(0),
+        })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -70,6 +78,16 @@ impl Files {
     /// The position of the last event in a day's file.
     pub(super) fn last_event(&self, day: Day) -> Option<Position> {
         self.inner().days.get(&day).copied().flatten().map(|extent| extent.last)
+    }
+
+    /// How many packs of events were opened.
+    pub(super) fn packs_opened(&self) -> u64 {
+        self.packs_opened.load(Ordering::Relaxed)
+    }
+
+    /// Takes note that one was.
+    pub(super) fn opened_pack(&self) {
+        self.packs_opened.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Takes note of what was written to a day's file.

@@ -132,7 +132,7 @@ impl Memory {
     ) -> FeedPart {
         let recent = locked(&self.recent);
         if from < recent.start {
-            return FeedPart::Files { until: recent.flushed.min(recent.start) };
+            return FeedPart::Files { until: recent.flushed };
         }
         let applied = *self.applied.borrow();
         let begin = recent.events.partition_point(|event| event.position < from);

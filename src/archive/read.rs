@@ -21,6 +21,7 @@ use crate::archive::day::Go;
 use crate::archive::files::Files;
 use crate::archive::memory::FeedPart;
 use crate::archive::memory::Memory;
+use crate::archive::sweep::Sweep;
 use crate::archive::term;
 use crate::archive::term::Field;
 use crate::message::MessageId;
@@ -189,9 +190,20 @@ impl Archive {
         match self.inner.memory.events(from, limit, |event| stream.has(event)) {
             FeedPart::Memory { events, next } => Ok(EventPage { events, next }),
             FeedPart::Files { until } => {
-                self.reading(move |inner| inner.events(&stream, from..until, limit)).await
+                self.reading(move |inner| inner.events(stream, from..until, limit)).await
             }
         }
+    }
+
+    /// Follows a part of the feed from `from` on; see [`FeedReader`].
+    pub fn follow(&self, feed: Feed, from: Position, owner: Option<&str>) -> FeedReader {
+        let stream = Stream { feed, owner: owner.map(Into::into) };
+        FeedReader { archive: self.clone(), stream, next: from, sweep: None }
+    }
+
+    /// How many packs of events were opened on disk since the start.
+    pub fn packs_opened(&self) -> u64 {
+        self.inner.files.packs_opened()
     }
 
     /// The first `limit` receipts from `from` on that no message had when they came.
@@ -236,6 +248,59 @@ impl Archive {
     }
 }
 
+/// Reads a part of the feed in order. What it opens on disk it keeps until it has handed it out, so
+/// that whoever is far behind opens each pack once, however few events it takes at a time.
+#[derive(Debug)]
+pub struct FeedReader {
+    archive: Archive,
+    stream: Stream,
+    next: Position,
+    sweep: Option<Box<Sweep>>,
+}
+
+impl FeedReader {
+    /// Up to `limit` of the events that come next, at most [`MOST_RESULTS`]; fewer do not mean that
+    /// there are no more. All is read when the page's [`next`](EventPage::next) is that of the one
+    /// before.
+    ///
+    /// # Errors
+    /// A file cannot be read. The next call tries again.
+    pub async fn read(&mut self, limit: usize) -> Result<EventPage, StoreError> {
+        let limit = within(limit);
+        let mut sweep = match self.sweep.take() {
+            Some(sweep) => sweep,
+            None => {
+                let memory = &self.archive.inner.memory;
+                match memory.events(self.next, limit, |event| self.stream.has(event)) {
+                    FeedPart::Memory { events, next } => {
+                        self.next = next;
+                        return Ok(EventPage { events, next });
+                    }
+                    FeedPart::Files { until } if until <= self.next => {
+                        return Ok(EventPage { events: Vec::new(), next: self.next });
+                    }
+                    FeedPart::Files { until } => {
+                        let files = &self.archive.inner.files;
+                        let stream = self.stream.clone();
+                        Box::new(Sweep::new(files, stream, self.next, until))
+                    }
+                }
+            }
+        };
+        if !sweep.is_ready() {
+            let filling = self.archive.reading(move |inner| {
+                sweep.fill(&inner.files)?;
+                Ok(sweep)
+            });
+            sweep = filling.await?;
+        }
+        let page = sweep.take(limit);
+        self.next = page.next;
+        self.sweep = Some(sweep).filter(|sweep| !sweep.is_over());
+        Ok(page)
+    }
+}
+
 const fn within(limit: usize) -> usize {
     if limit == 0 || limit > MOST_RESULTS { MOST_RESULTS } else { limit }
 }
@@ -270,7 +335,7 @@ impl FromStr for SearchCursor {
 
 /// Whose events, and which.
 #[derive(Clone, Debug)]
-struct Stream {
+pub(super) struct Stream {
     feed: Feed,
     owner: Option<Box<str>>,
 }
@@ -281,7 +346,7 @@ impl Stream {
         self.takes(&event.key, inbound)
     }
 
-    fn takes(&self, key: &str, inbound: bool) -> bool {
+    pub(super) fn takes(&self, key: &str, inbound: bool) -> bool {
         (inbound || self.feed == Feed::All)
             && self.owner.as_deref().is_none_or(|owner| owner == key)
     }
@@ -291,28 +356,25 @@ impl Inner {
     /// The first `limit` events of `stream` in `range`, all of which is on disk.
     fn events(
         &self,
-        stream: &Stream,
+        stream: Stream,
         range: std::ops::Range<Position>,
         limit: usize,
     ) -> Result<EventPage, StoreError> {
-        let mut days = self.files.extents();
-        days.retain(|(_, extent)| extent.last >= range.start && extent.first < range.end);
-        days.sort_by_key(|(_, extent)| extent.first);
-        let mut events: Vec<Event> = Vec::new();
-        for (day, extent) in days {
-            if events.get(limit - 1).is_some_and(|last| last.position < extent.first) {
-                break;
-            }
-            let read = |file: &DayFile| events_of_day(file, stream, &range, limit);
-            events.extend(self.files.read(day, read)?.unwrap_or_default());
-            events.sort_by_key(|event| event.position);
-            events.truncate(limit);
+        let mut page = EventPage { events: Vec::new(), next: range.start };
+        if range.is_empty() {
+            return Ok(page);
         }
-        let next = match events.last() {
-            Some(last) if events.len() >= limit => last.cursor(),
-            _ => range.end.max(range.start),
-        };
-        Ok(EventPage { events: events.into_iter().map(Arc::new).collect(), next })
+        let mut sweep = Sweep::new(&self.files, stream, range.start, range.end);
+        while page.events.len() < limit && !sweep.is_over() {
+            sweep.fill(&self.files)?;
+            let more = sweep.take(limit - page.events.len());
+            page.events.extend(more.events);
+            page.next = more.next;
+        }
+        if sweep.is_over() && page.events.len() < limit {
+            page.next = range.end;
+        }
+        Ok(page)
     }
 
     /// Memory first, then the files, the latest first: what is written meanwhile is in one of them.
@@ -365,21 +427,6 @@ impl Inner {
 
 /// The most rows that one search looks at on disk.
 const MOST_LOOKED_AT: usize = 100_000;
-
-fn events_of_day(
-    file: &DayFile,
-    stream: &Stream,
-    range: &std::ops::Range<Position>,
-    limit: usize,
-) -> Result<Vec<Event>, StoreError> {
-    let mut events = Vec::new();
-    for (key, inbound) in file.streams()? {
-        if stream.takes(&key, inbound) {
-            events.extend(file.events((&key, inbound), range.start, range.end, limit)?);
-        }
-    }
-    Ok(events)
-}
 
 /// A search as it is carried out.
 #[derive(Debug)]

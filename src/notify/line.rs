@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::Archive;
 use crate::archive::Event;
 use crate::archive::Feed;
-use crate::archive::MOST_RESULTS;
+use crate::archive::FeedReader;
 use crate::archive::Subject;
 use crate::clock::Clock;
 use crate::message::EventId;
@@ -114,9 +114,9 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// The secrets that sign at `now`.
-    pub(crate) fn signing(&self, now: Time) -> Vec<Secret> {
+    pub(crate) fn signing(&self, now: Time) -> Vec<&Secret> {
         let valid = |until: &Option<Time>| until.is_none_or(|until| now < until);
-        self.secrets.iter().filter(|(_, until)| valid(until)).map(|(s, _)| s.clone()).collect()
+        self.secrets.iter().filter(|(_, until)| valid(until)).map(|(secret, _)| secret).collect()
     }
 }
 
@@ -271,12 +271,15 @@ pub(crate) struct Ears {
 pub(crate) struct Loop {
     shared: Arc<Shared>,
     line: Arc<Line>,
+    feed: FeedReader,
     queue: Queue<Payload>,
     tasks: JoinSet<Done>,
     flying: HashMap<task::Id, Position>,
     /// What is to be written at the next checkpoint.
     tries: Vec<StoredTry>,
     edits: Vec<Edit>,
+    /// Whether an event to be parked is among them.
+    is_parking: bool,
     written: Position,
     checkpoint_at: Time,
     /// Not to read the feed before.
@@ -354,14 +357,17 @@ impl Loop {
         dead.into_iter().for_each(|position| queue.restore_dead(position));
         let now = shared.clock.now();
         let draw = getrandom::u64().unwrap_or(now.as_micros());
+        let feed = shared.archive.follow(Feed::All, cursor, Some(&line.owner));
         Ok(Self {
             shared,
             line,
+            feed,
             queue,
             tasks: JoinSet::new(),
             flying: HashMap::new(),
             tries: Vec::new(),
             edits: Vec::new(),
+            is_parking: false,
             written: cursor,
             checkpoint_at: now,
             read_at: now,
@@ -380,7 +386,12 @@ impl Loop {
             self.checkpoint_if_due().await;
             let wake = self.wake_at();
             tokio::select! {
-                Some(done) = self.tasks.join_next_with_id() => self.ended(done).await,
+                Some(done) = self.tasks.join_next_with_id() => {
+                    self.ended(done).await;
+                    while let Some(done) = self.tasks.try_join_next_with_id() {
+                        self.ended(done).await;
+                    }
+                }
                 Some(command) = ears.commands.recv() => self.obey(command),
                 changed = applied.changed(), if self.caught_up => {
                     if changed.is_err() {
@@ -400,20 +411,25 @@ impl Loop {
             self.queue.timeout(now).filter(|_| self.tasks.len() < self.shared.config.concurrency);
         // What is ready may not start now: it is due later, or something in flight must end first.
         let next = next.map(|at| at.max(now + Duration::from_millis(1)));
-        let read = (!self.caught_up && self.queue.room() > 0).then_some(self.read_at);
+        let read = (!self.caught_up && self.room() > 0).then_some(self.read_at);
         let checkpoint = self.has_news().then_some(self.checkpoint_at);
         [next, read, checkpoint].into_iter().flatten().min().unwrap_or(now + A_WHILE)
     }
 
+    /// How many events are to be read now: none while plenty are ready.
+    fn room(&self) -> usize {
+        let room = self.queue.room();
+        if room >= self.shared.config.window.div_ceil(2) { room } else { 0 }
+    }
+
     /// Reads some of the feed, if there is room.
     async fn read(&mut self) {
-        let room = self.queue.room().min(MOST_RESULTS);
+        let room = self.room();
         if room == 0 || self.shared.clock.now() < self.read_at {
             return;
         }
         let from = self.queue.read();
-        let page = self.shared.archive.events(Feed::All, from, room, Some(&self.line.owner)).await;
-        match page {
+        match self.feed.read(room).await {
             Ok(page) => {
                 let settings = self.line.settings.load();
                 for event in page.events {
@@ -447,7 +463,7 @@ impl Loop {
         let now = self.shared.clock.now();
         self.note_changes();
         // A parked event is read from disk, so it has to be there.
-        let missing = |this: &Self| !this.edits.is_empty() && this.queue.is_due(now);
+        let missing = |this: &Self| this.is_parking && this.queue.is_due(now);
         if missing(self) {
             self.checkpoint().await;
         }
@@ -555,6 +571,7 @@ impl Loop {
                     }
                 }
             };
+            self.is_parking |= matches!(edit, Edit::Keep(_));
             self.edits.push(edit);
         }
         // What is parked is read from disk again, so it has to get there soon.
@@ -589,7 +606,7 @@ impl Loop {
         let (id, batch) = (self.line.id, Arc::new(batch));
         let writing = Arc::clone(&batch);
         match self.shared.store.with(move |store| store.write(id, &writing)).await {
-            Ok(()) => self.written = low,
+            Ok(()) => (self.written, self.is_parking) = (low, false),
             Err(error) => {
                 tracing::error!(%error, endpoint = %id, "deliveries cannot be written down");
                 // Nobody else holds it once the write has ended.

@@ -84,6 +84,7 @@ use self::store::Stored;
 use self::store::StoredTry;
 use crate::archive::Archive;
 use crate::archive::Feed;
+use crate::archive::FeedReader;
 use crate::archive::MOST_RESULTS;
 use crate::archive::Stamp;
 use crate::clock::Clock;
@@ -340,11 +341,10 @@ impl Notify {
     /// How many events of the feed the endpoint has not read yet, counted up to some.
     async fn unread(&self, line: &Line, stored: &Stored) -> u64 {
         let mut from = line.status().read.max(stored.cursor);
+        let mut feed = self.inner.shared.archive.follow(Feed::All, from, Some(&stored.owner));
         let mut count = 0;
         for _ in 0..UNREAD_PAGES {
-            let archive = &self.inner.shared.archive;
-            let page = archive.events(Feed::All, from, MOST_RESULTS, Some(&stored.owner)).await;
-            let Ok(page) = page else { break };
+            let Ok(page) = feed.read(MOST_RESULTS).await else { break };
             let wanted = page.events.iter().filter(|event| {
                 if stored.origin == Origin::Callback {
                     return callback(event).is_some();
@@ -812,11 +812,12 @@ async fn scout(notify: Notify, stop: CancellationToken) {
     let mut applied = shared.archive.applied();
     let stored = shared.store.with(|store| store.mark(SCOUT)).await.ok().flatten();
     let mut from = stored.unwrap_or_else(|| *applied.borrow());
+    let mut feed = shared.archive.follow(Feed::All, from, None);
     let mut written = None;
     let mut write_at = notify.now();
     while !stop.is_cancelled() {
         applied.mark_unchanged();
-        let next = look(&notify, from).await;
+        let next = look(&notify, &mut feed).await;
         if notify.now() >= write_at && written != Some(from) {
             let marked = shared.store.with(move |store| store.set_mark(SCOUT, from)).await;
             written = marked.is_ok().then_some(from);
@@ -825,6 +826,7 @@ async fn scout(notify: Notify, stop: CancellationToken) {
         match next {
             Some(next) if next > from => from = next,
             _ => {
+                feed = shared.archive.follow(Feed::All, from, None);
                 tokio::select! {
                     () = stop.cancelled() => {}
                     _ = applied.changed() => {}
@@ -842,9 +844,8 @@ const SCOUT_MARKS: Duration = Duration::from_secs(5);
 
 /// Looks at a page of the feed and returns where the next one begins; none when it has to be looked
 /// at again.
-async fn look(notify: &Notify, from: Position) -> Option<Position> {
-    let archive = &notify.inner.shared.archive;
-    let page = archive.events(Feed::All, from, MOST_RESULTS, None).await.ok()?;
+async fn look(notify: &Notify, feed: &mut FeedReader) -> Option<Position> {
+    let page = feed.read(MOST_RESULTS).await.ok()?;
     for event in page.events.iter().filter(|event| callback(event).is_some()) {
         if let Err(error) = notify.ensure_callbacks(&event.key, event.position).await {
             tracing::error!(%error, "callbacks wait: no endpoint for them could be made");

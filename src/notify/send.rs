@@ -154,7 +154,7 @@ pub(crate) struct Call<'a> {
     pub(crate) target: &'a Target,
     /// The `webhook-id`.
     pub(crate) id: &'a str,
-    pub(crate) secrets: &'a [Secret],
+    pub(crate) secrets: &'a [&'a Secret],
     pub(crate) body: Bytes,
     pub(crate) keeping: Keeping,
 }

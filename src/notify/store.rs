@@ -722,34 +722,33 @@ fn stored_try(row: &Row<'_>) -> rusqlite::Result<StoredTry> {
 }
 
 fn write_tries(db: &Connection, id: WebhookId, tries: &[StoredTry]) -> rusqlite::Result<()> {
-    let mut made: Option<String> = None;
-    for this in tries {
-        let table = table_of(this.result.at);
-        if made.as_ref() != Some(&table) {
-            db.prepare_cached(&format!(
-                "CREATE TABLE IF NOT EXISTS {table} (endpoint BLOB NOT NULL, \
-                 position INTEGER NOT NULL, at INTEGER NOT NULL, message BLOB NOT NULL, \
-                 event BLOB NOT NULL, kind TEXT NOT NULL, took INTEGER NOT NULL, status INTEGER, \
-                 error TEXT, PRIMARY KEY (endpoint, position, at)) WITHOUT ROWID"
-            ))?
-            .execute([])?;
-            made = Some(table.clone());
-        }
-        let took = u64::try_from(this.result.took.as_micros()).unwrap_or(u64::MAX);
+    for tries in tries.chunk_by(|a, b| day_of(a.result.at) == day_of(b.result.at)) {
+        let Some(first) = tries.first() else { continue };
+        let table = table_of(first.result.at);
         db.prepare_cached(&format!(
-            "INSERT OR REPLACE INTO {table} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+            "CREATE TABLE IF NOT EXISTS {table} (endpoint BLOB NOT NULL, \
+             position INTEGER NOT NULL, at INTEGER NOT NULL, message BLOB NOT NULL, \
+             event BLOB NOT NULL, kind TEXT NOT NULL, took INTEGER NOT NULL, status INTEGER, \
+             error TEXT, PRIMARY KEY (endpoint, position, at)) WITHOUT ROWID"
         ))?
-        .execute(params![
-            octets(id),
-            signed(this.position.0),
-            signed(this.result.at.as_micros()),
-            this.message.as_u128().to_be_bytes(),
-            this.event.as_u128().to_be_bytes(),
-            this.kind.as_str(),
-            signed(took),
-            this.result.status,
-            this.result.error,
-        ])?;
+        .execute([])?;
+        let mut row = db.prepare_cached(&format!(
+            "INSERT OR REPLACE INTO {table} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+        ))?;
+        for this in tries {
+            let took = u64::try_from(this.result.took.as_micros()).unwrap_or(u64::MAX);
+            row.execute(params![
+                octets(id),
+                signed(this.position.0),
+                signed(this.result.at.as_micros()),
+                this.message.as_u128().to_be_bytes(),
+                this.event.as_u128().to_be_bytes(),
+                this.kind.as_str(),
+                signed(took),
+                this.result.status,
+                this.result.error,
+            ])?;
+        }
     }
     Ok(())
 }
@@ -810,7 +809,11 @@ fn days(db: &Connection) -> rusqlite::Result<Vec<String>> {
 
 /// The table with the tries of a day; the names rise with the days.
 fn table_of(at: Time) -> String {
-    format!("tries_{:08}", at.as_secs() / 86_400)
+    format!("tries_{:08}", day_of(at))
+}
+
+const fn day_of(at: Time) -> u64 {
+    at.as_secs() / 86_400
 }
 
 fn octets(id: WebhookId) -> [u8; 16] {

@@ -201,7 +201,7 @@ fn inbound(id: MessageId, at: Time, part: Option<(u16, u8, u8, u8)>) -> InboundR
 }
 
 /// The lives of `count` messages with all that can happen, mixed, over the hours around midnight.
-fn lives(seed: u64, count: u64) -> Log {
+pub(crate) fn lives(seed: u64, count: u64) -> Log {
     let mut draw = Draw(seed);
     let mut ids = IdSource::new(seed);
     let mut now = START;
@@ -330,12 +330,12 @@ fn stamped(mut record: Record, now: Time) -> Record {
 
 /// What must be in the archive in the end, from the records alone.
 #[derive(Default)]
-struct Truth {
+pub(crate) struct Truth {
     messages: BTreeMap<MessageId, Message>,
-    events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
 }
 
-fn truth(log: &Log) -> Truth {
+pub(crate) fn truth(log: &Log) -> Truth {
     let projection = Projection {
         numbers: NumberKeeper::new(Numbers::Plain, [0; 32]),
         store_text: false,

@@ -13,6 +13,7 @@ mod config;
 mod dispatch;
 mod egress;
 mod erasure;
+mod feed;
 mod foreign;
 mod fuzz;
 mod hostile;

@@ -1,6 +1,7 @@
 //! Webhooks against a server on loopback: what arrives, in which order, and what does not.
 
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
@@ -187,6 +188,16 @@ fn config(dir: &Path) -> Config {
     }
 }
 
+/// The webhooks beside `archive`, sending.
+fn running(config: &Config, archive: &Archive) -> (Notify, TaskTracker, CancellationToken) {
+    let (notify, runner) =
+        notify::open(config, archive.clone(), Clock::start(), &crate::archive::keys()).unwrap();
+    let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
+    let (run_tracker, run_stop) = (tracker.clone(), stop.clone());
+    tracker.spawn(async move { runner.run(&run_tracker, run_stop).await });
+    (notify, tracker, stop)
+}
+
 impl House {
     fn open(dir: &Path, config: &Config) -> Self {
         Self::open_at(dir, config, Position(0))
@@ -194,17 +205,20 @@ impl House {
 
     /// Opens what may be there already; the journal ends at `end`.
     fn open_at(dir: &Path, config: &Config, end: Position) -> Self {
-        let archive_config = crate::archive::config(&dir.join("archive"));
+        Self::open_with(config, &crate::archive::config(&dir.join("archive")), end)
+    }
+
+    fn open_with(config: &Config, archive: &hikyaku::archive::Config, end: Position) -> Self {
         let (tailer, archive) =
-            hikyaku::archive::open(&archive_config, end, &crate::archive::keys()).unwrap();
-        let clock = Clock::start();
-        let (notify, runner) =
-            notify::open(config, archive.clone(), clock, &crate::archive::keys()).unwrap();
-        let (tracker, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (run_tracker, run_stop) = (tracker.clone(), stop.clone());
-        tracker.spawn(async move { runner.run(&run_tracker, run_stop).await });
+            hikyaku::archive::open(archive, end, &crate::archive::keys()).unwrap();
+        let (notify, tracker, stop) = running(config, &archive);
         let (log, ids) = (Log::default(), IdSource::new(1));
         Self { tailer, archive, log, ids, notify, tracker, stop }
+    }
+
+    /// Sends again after [`Self::close`].
+    fn run_again(&mut self, config: &Config) {
+        (self.notify, self.tracker, self.stop) = running(config, &self.archive);
     }
 
     fn accept(&mut self, number: u64, callback: Option<String>) -> MessageId {
@@ -665,6 +679,48 @@ async fn secrets_urls_and_parked_events_lie_sealed() {
     assert_ne!(again.reveal(), secret.reveal());
     let listed = house.notify.list("shop").await.unwrap();
     assert!(listed[0].url.ends_with("/a-hidden-path"), "{:?}", listed[0]);
+    house.close().await;
+}
+
+/// The endpoint was away while the archive wrote much: what it missed is read from the files pack by
+/// pack, and each pack once, however many events are under way at a time.
+#[tokio::test]
+async fn a_backlog_on_disk_is_read_pack_by_pack_and_comes_in_order() {
+    const EVENTS: usize = 800;
+    let dir = tempfile::tempdir().unwrap();
+    let stub = Stub::start().await;
+    let config = Config { callbacks: false, window: 20, ..config(dir.path()) };
+    let mut archive_config = crate::archive::config(&dir.path().join("archive"));
+    archive_config.recent_events = 50;
+    let mut house = House::open_with(&config, &archive_config, Position(0));
+    house.endpoint(stub.url("/hook")).await;
+    house.close().await;
+    for number in 0..EVENTS as u64 / 2 {
+        let id = house.accept(number % 100, None);
+        house.end(id, State::Delivered, None);
+        if number % 40 == 39 {
+            house.publish();
+            house.tailer.flush(START).unwrap();
+        }
+    }
+    let before = house.archive.packs_opened();
+    house.run_again(&config);
+    let heard = stub.hears(EVENTS).await;
+    let mut queued = HashSet::new();
+    for heard in &heard {
+        let json = heard.json();
+        let id = json["data"]["id"].as_str().unwrap().to_owned();
+        match json["type"].as_str().unwrap() {
+            "message.queued" => assert!(queued.insert(id), "told twice"),
+            _ => assert!(queued.remove(&id), "the end before the beginning, or twice"),
+        }
+    }
+    assert_eq!(heard.len(), EVENTS);
+    let (opened, there) = (
+        house.archive.packs_opened() - before,
+        crate::feed::packs(&archive_config.dir, Some("shop")),
+    );
+    assert!(opened > 0 && opened <= there, "{opened} of {there} packs opened");
     house.close().await;
 }
 
