@@ -211,22 +211,25 @@ impl FrameHeader {
     /// Writes the header over the first octets of `out`.
     fn write(&self, out: &mut [u8]) {
         let fields = [self.length, self.back, self.record_check, self.frame_check];
-        let fields = fields.into_iter().flat_map(u32::to_le_bytes);
-        for (to, from) in out.iter_mut().zip(fields.chain(self.tag.into_iter().flatten())) {
-            *to = from;
+        let rest = fields.into_iter().fold(out, |rest, field| put(rest, field.to_le_bytes()));
+        if let Some(tag) = self.tag {
+            put(rest, tag);
         }
     }
 
     fn check(&self, at: Position, salt: u64) -> u32 {
-        let mut fields = [0; 28];
-        let numbers = [salt, at.0].into_iter().flat_map(u64::to_le_bytes);
-        let lengths =
-            [self.length, self.back, self.record_check].into_iter().flat_map(u32::to_le_bytes);
-        for (to, from) in fields.iter_mut().zip(numbers.chain(lengths)) {
-            *to = from;
+        let mut octets = [0; 28 + TAG];
+        let rest = put(&mut octets, salt.to_le_bytes());
+        let rest = put(rest, at.0.to_le_bytes());
+        let lengths = [self.length, self.back, self.record_check];
+        let rest = lengths.into_iter().fold(rest, |rest, field| put(rest, field.to_le_bytes()));
+        match self.tag {
+            Some(tag) => {
+                put(rest, tag);
+                crc32c::crc32c(&octets)
+            }
+            None => octets.get(..28).map_or(0, crc32c::crc32c),
         }
-        let check = crc32c::crc32c(&fields);
-        self.tag.map_or(check, |tag| crc32c::crc32c_append(check, &tag))
     }
 
     fn layout(&self) -> Layout {
@@ -358,9 +361,7 @@ impl Batch {
         let at = self.end();
         let length = u32::try_from(record.len()).unwrap_or(u32::MAX);
         let mut header = [0; FRAME_HEADER];
-        for (to, from) in header.iter_mut().zip(length.to_le_bytes()) {
-            *to = from;
-        }
+        put(&mut header, length.to_le_bytes());
         self.octets.extend_from_slice(&header);
         self.octets.extend_from_slice(record);
         self.records += 1;
@@ -464,6 +465,17 @@ pub(super) fn open_frames(octets: &mut [u8], start: Position, cipher: &Cipher) -
         frames += 1;
     }
     (opened, frames)
+}
+
+/// Writes `octets` over the first of `out`, when there is room, and gives the rest.
+fn put<const N: usize>(out: &mut [u8], octets: [u8; N]) -> &mut [u8] {
+    match out.split_first_chunk_mut() {
+        Some((place, rest)) => {
+            *place = octets;
+            rest
+        }
+        None => &mut [],
+    }
 }
 
 fn take_u32(octets: &[u8]) -> Option<(u32, &[u8])> {
