@@ -80,7 +80,7 @@ impl SmppTime {
             Self::Absolute(at) => absolute(at)?,
             Self::Relative(span) => relative(span)?,
         };
-        COctetString::new(text).map_err(|_| TimeError::Range)
+        COctetString::new(text.to_vec()).map_err(|_| TimeError::Range)
     }
 }
 
@@ -145,7 +145,7 @@ impl Fields {
     }
 }
 
-fn absolute(at: Time) -> Result<String, TimeError> {
+fn absolute(at: Time) -> Result<[u8; 16], TimeError> {
     let micros = i64::try_from(at.as_micros()).map_err(|_| TimeError::Range)?;
     let instant = Timestamp::from_microsecond(micros).map_err(|_| TimeError::Range)?;
     let utc = Offset::UTC.to_datetime(instant);
@@ -153,10 +153,14 @@ fn absolute(at: Time) -> Result<String, TimeError> {
         return Err(TimeError::Range);
     }
     let tenth = utc.subsec_nanosecond() / 100_000_000;
-    Ok(format!("{}{tenth}00+", utc.strftime("%y%m%d%H%M%S")))
+    let year = (utc.year() % 100).unsigned_abs();
+    let date = [utc.month(), utc.day(), utc.hour(), utc.minute(), utc.second()];
+    let [month, day, hour, minute, second] = date.map(|part| part.unsigned_abs().into());
+    let numbers = [year, month, day, hour, minute, second].map(u64::from);
+    Ok(digits(numbers, u64::from(tenth.unsigned_abs()), b'+'))
 }
 
-fn relative(span: Duration) -> Result<String, TimeError> {
+fn relative(span: Duration) -> Result<[u8; 16], TimeError> {
     let seconds = span.as_secs();
     let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
     // Up to a month only days are said, since a peer's month may be longer than ours.
@@ -171,7 +175,20 @@ fn relative(span: Duration) -> Result<String, TimeError> {
         return Err(TimeError::Range);
     }
     let (hour, minute, second) = (hours % 24, minutes % 60, seconds % 60);
-    Ok(format!("{years:02}{months:02}{days:02}{hour:02}{minute:02}{second:02}000R"))
+    Ok(digits([years, months, days, hour, minute, second], 0, b'R'))
+}
+
+/// Two digits each, the tenth of a second, no quarters of an hour, and the sign.
+fn digits(numbers: [u64; 6], tenth: u64, sign: u8) -> [u8; 16] {
+    let mut text = [b'0'; 16];
+    let tens_and_ones = numbers.into_iter().flat_map(|number| [number / 10, number]);
+    for (to, number) in text.iter_mut().zip(tens_and_ones.chain([tenth])) {
+        *to = b'0' + u8::try_from(number % 10).unwrap_or(0);
+    }
+    if let Some(last) = text.last_mut() {
+        *last = sign;
+    }
+    text
 }
 
 const DAYS_PER_MONTH: u64 = 30;
