@@ -8,13 +8,15 @@ use crate::message::Content;
 use crate::message::MessageId;
 use crate::message::Submission;
 
+use super::table::ById;
+
 /// Bodies in memory.
 #[derive(Debug)]
 pub(super) struct Bodies {
-    held: HashMap<MessageId, Arc<Submission>>,
+    held: HashMap<MessageId, Arc<Submission>, ById>,
     octets: usize,
     limit: usize,
-    asked: HashSet<MessageId>,
+    asked: HashSet<MessageId, ById>,
 }
 
 /// How many messages of a key have their bodies brought near while there is room.
@@ -25,7 +27,7 @@ const LEAST_DEPTH: usize = 4;
 
 impl Bodies {
     pub(super) fn new(limit: usize) -> Self {
-        Self { held: HashMap::new(), octets: 0, limit, asked: HashSet::new() }
+        Self { held: HashMap::default(), octets: 0, limit, asked: HashSet::default() }
     }
 
     pub(super) const fn set_limit(&mut self, limit: usize) {

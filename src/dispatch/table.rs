@@ -1,5 +1,7 @@
 //! Where live messages are held: in slots that never move, found by id.
 
+use std::hash::BuildHasherDefault;
+use std::hash::Hasher;
 use std::ops::Index;
 use std::ops::IndexMut;
 
@@ -136,9 +138,33 @@ fn at(chunks: &[Vec<Live>], slot: Slot) -> &Live {
     &chunks[slot.index() / CHUNK][slot.index() % CHUNK]
 }
 
+/// Hashes ids as the table does: they are ours, so nobody can choose them to collide.
+pub(super) type ById = BuildHasherDefault<IdHasher>;
+
+/// See [`ById`].
+#[derive(Debug, Default)]
+pub(super) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write(&mut self, octets: &[u8]) {
+        self.0 = octets.iter().fold(self.0, |sum, octet| spread(sum ^ u64::from(*octet)));
+    }
+
+    fn write_u128(&mut self, bits: u128) {
+        self.0 = folded(bits);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 /// Ids are ours, so nobody can choose them to collide.
 fn hash(id: MessageId) -> u64 {
-    let bits = id.as_u128();
+    folded(id.as_u128())
+}
+
+const fn folded(bits: u128) -> u64 {
     #[expect(clippy::cast_possible_truncation, reason = "the halves of 128 bits")]
     let folded = (bits as u64) ^ ((bits >> 64) as u64).rotate_left(32);
     spread(folded)
