@@ -181,6 +181,10 @@ impl Dispatch {
         };
         let to = self.book.table[slot].to;
         let next = self.book.references.next(now, to, bits);
+        if plan.segments == 1 {
+            // It is joined to nothing.
+            return next;
+        }
         // As many messages to one number may go on that none is free: then one is taken that is not.
         let tries = successors(Some(next), |last| Some(references::after(*last, bits)));
         tries.take(ALL_REFERENCES).find(|one| !self.has_begun(to, *one)).unwrap_or(next)
@@ -191,7 +195,7 @@ impl Dispatch {
         let binds = self.stations.iter().flat_map(|station| station.binds.values());
         let mut jobs = binds.flat_map(|bind| bind.jobs.iter().flatten());
         jobs.any(|job| {
-            let slot = self.book.table.find(job.id);
+            let slot = self.book.table.find(job.id).filter(|_| job.total > 1);
             job.reference == reference && slot.is_some_and(|slot| self.book.table[slot].to == to)
         })
     }
