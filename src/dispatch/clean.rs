@@ -44,8 +44,11 @@ struct Lengths {
     octets: u64,
 }
 
-/// The most messages that one call writes again.
+/// The most messages that are written again for one event.
 const AT_ONCE: usize = 16;
+
+/// The most events for which one turn does so.
+const ROUNDS_MOST: usize = 64;
 
 /// The most bodies that are asked for ahead of that.
 const ASKED_MOST: usize = 64;
@@ -148,17 +151,24 @@ impl Lengths {
 }
 
 impl Dispatch {
-    /// Writes a few of the oldest messages again if the journal is too long, and says how much of
-    /// it is needed no more.
-    pub(super) fn clean(&mut self, now: Time) {
-        let needed = self.needed();
-        let length = self.cleaner.known().0.saturating_sub(needed.0);
-        let allowance = self.cleaner.allowance(self.book.table.len(), self.book.requests.len());
-        let is_due = length > allowance || needed < self.cleaner.stale;
-        if is_due && now >= self.cleaner.paused_until {
+    /// Writes a few of the oldest messages again for each event `heard`, as long as the journal is
+    /// too long, and says how much of it is needed no more.
+    pub(super) fn clean(&mut self, now: Time, heard: usize) {
+        for _ in 0..heard.clamp(1, ROUNDS_MOST) {
+            if now < self.cleaner.paused_until || !self.is_too_long() {
+                break;
+            }
             self.carry_oldest();
         }
         self.trim(now);
+    }
+
+    /// Whether the journal is to be made shorter.
+    fn is_too_long(&self) -> bool {
+        let needed = self.needed();
+        let length = self.cleaner.known().0.saturating_sub(needed.0);
+        let allowance = self.cleaner.allowance(self.book.table.len(), self.book.requests.len());
+        length > allowance || needed < self.cleaner.stale
     }
 
     /// The first position that something points to.

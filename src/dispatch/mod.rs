@@ -106,8 +106,9 @@ pub use self::snapshot::Snapshot;
 /// All live messages, and what is to become of them.
 ///
 /// After start: [`Dispatch::replay`] each record of the journal, then [`Dispatch::replayed`] once.
-/// From then on [`Dispatch::handle`] each event; after one or several of them
-/// [`Dispatch::commit`] the records that were made, and drain [`Dispatch::poll_effect`].
+/// From then on [`Dispatch::handle`] each event, or [`Dispatch::hear`] several and
+/// [`Dispatch::turn`] once; then [`Dispatch::commit`] the records that were made, and drain
+/// [`Dispatch::poll_effect`].
 #[derive(Debug)]
 pub struct Dispatch {
     config: Config,
@@ -133,6 +134,8 @@ pub struct Dispatch {
     retime: Option<Slot>,
     inbound_ids: IdSource,
     next_token: u64,
+    /// How many events came since the last turn.
+    heard: usize,
     is_store_down: bool,
     is_draining: bool,
 }
@@ -159,6 +162,7 @@ impl Dispatch {
             retime: None,
             inbound_ids: IdSource::new(seed),
             next_token: 0,
+            heard: 0,
             is_store_down: false,
             is_draining: false,
         }
@@ -172,12 +176,19 @@ impl Dispatch {
         self.gate.replayed(position);
     }
 
-    /// Takes something that happened.
-    ///
-    /// The work of one call is bounded, except at [`Event::Lost`] of a bind by its window. What
-    /// is left over is done at [`Event::Wake`], for which [`Dispatch::poll_timeout`] then asks at
-    /// once.
+    /// Takes something that happened, and does what follows: [`Dispatch::hear`] and then
+    /// [`Dispatch::turn`].
     pub fn handle(&mut self, now: Time, event: Event) {
+        self.hear(now, event);
+        self.turn(now);
+    }
+
+    /// Takes something that happened; what may leave or is due waits for [`Dispatch::turn`], so
+    /// that what happened together is looked at once.
+    ///
+    /// The work of one call is bounded, except at [`Event::Lost`] of a bind by its window.
+    pub fn hear(&mut self, now: Time, event: Event) {
+        self.heard += 1;
         match event {
             Event::Accept { ticket, submission } => self.on_accept(now, ticket, submission),
             Event::Recall { ticket, request } => self.on_recall(now, ticket, &request),
@@ -207,7 +218,23 @@ impl Dispatch {
             Event::Drain => self.on_drain(now),
             Event::Wake => {}
         }
-        self.turn(now);
+    }
+
+    /// Does what is to be done whatever happened: what is due, what is free to go.
+    ///
+    /// The work of one call is bounded. What is left over is done at the next, for which
+    /// [`Dispatch::poll_timeout`] then asks at once.
+    pub fn turn(&mut self, now: Time) {
+        let heard = std::mem::take(&mut self.heard);
+        if !self.is_store_down {
+            self.run_timers(now);
+            self.run_review(now);
+            self.run_retime(now);
+            self.drop_orphans(now);
+            self.give_up_parts(now);
+            self.clean(now, heard);
+            self.send(now);
+        }
         self.gate.watch(now);
     }
 
@@ -261,20 +288,6 @@ impl Dispatch {
     /// A hash of all that a replay of the records so far would find, for tests.
     pub fn state_hash(&self) -> u64 {
         self.book.digest(&self.routes)
-    }
-
-    /// What is to be done whatever happened: what is due, what is free to go.
-    fn turn(&mut self, now: Time) {
-        if self.is_store_down {
-            return;
-        }
-        self.run_timers(now);
-        self.run_review(now);
-        self.run_retime(now);
-        self.drop_orphans(now);
-        self.give_up_parts(now);
-        self.clean(now);
-        self.send(now);
     }
 
     /// Lets everything leave that may: through the gate, into the windows, past the rates.

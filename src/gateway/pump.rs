@@ -158,11 +158,9 @@ impl Pump {
             if let Event::Lost { bind, unsent } = &mut event {
                 self.settle(bind, unsent);
             }
-            self.dispatch.handle(now, event);
+            self.dispatch.hear(now, event);
         }
-        if self.dispatch.poll_timeout().is_some_and(|at| at <= now) {
-            self.dispatch.handle(now, Event::Wake);
-        }
+        self.dispatch.turn(now);
         self.commit(now)?;
         self.act()?;
         if now.since(self.looked_at) >= SNAPSHOT_EVERY {
@@ -214,10 +212,10 @@ impl Pump {
         let store = *self.store.borrow_and_update();
         if store.failed != self.heard.failed {
             let event = if store.failed { Event::StoreFailed } else { Event::StoreRecovered };
-            self.dispatch.handle(now, event);
+            self.dispatch.hear(now, event);
         }
         if store.end != self.heard.end {
-            self.dispatch.handle(now, Event::Durable { end: store.end });
+            self.dispatch.hear(now, Event::Durable { end: store.end });
         }
         while let Some((end, at)) = self.handed.front().copied()
             && end <= store.end

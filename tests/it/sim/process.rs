@@ -173,8 +173,9 @@ impl Process {
         events.extend(self.inbox.drain(..));
         told.extend(events.iter().cloned());
         for event in events {
-            self.dispatch.handle(now, event);
+            self.dispatch.hear(now, event);
         }
+        self.dispatch.turn(now);
         self.wake(now)?;
         self.commit()
     }
