@@ -24,6 +24,7 @@
     reason = "a bench reads the clock, prints, and may panic"
 )]
 
+use std::sync::Arc;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -111,7 +112,7 @@ fn records(count: u64) -> Vec<Placed> {
         let messages: Vec<_> = (0..100).map(|n| (ids.next(now), hundred * 100 + n)).collect();
         let step = |number: usize| now + Duration::from_millis(1 + number as u64);
         for (id, number) in &messages {
-            push(now, Record::Accepted(Box::new(submission(*id, now, *number))));
+            push(now, Record::Accepted(Arc::new(submission(*id, now, *number))));
         }
         for (number, make) in [sending, answered, receipted, finished].into_iter().enumerate() {
             for (id, _) in &messages {

@@ -68,7 +68,7 @@ impl Projection {
                     Some(send_at) if send_at > at => State::Scheduled,
                     _ => State::Queued,
                 };
-                let mut message = self.submitted(position, *submission, state);
+                let mut message = self.submitted(position, Arc::unwrap_or_clone(submission), state);
                 message.push(position, at, Step::Accepted { state });
                 let event = message.event(position, at, EventKind::Queued, None, None);
                 Some((message, Some(event)))

@@ -32,8 +32,8 @@ impl Dispatch {
             return;
         }
         let id = submission.id;
-        let body = Arc::new((*submission).clone());
-        self.record(Record::Accepted(submission));
+        let body: Arc<Submission> = Arc::from(submission);
+        self.record(Record::Accepted(Arc::clone(&body)));
         let Some(slot) = self.book.find_live(id) else { return };
         let reply = Reply::Accepted { id, state: self.book.table[slot].state };
         self.gate.hold(Held::Reply(ticket, reply));

@@ -124,7 +124,7 @@ impl Keeper {
             }
         };
         match Record::decode(&octets) {
-            Ok(Record::Accepted(submission)) => Some(submission),
+            Ok(Record::Accepted(submission)) => Some(Box::new(Arc::unwrap_or_clone(submission))),
             Ok(Record::Carried(carried) | Record::CarriedFinished { carried, .. }) => {
                 Some(Box::new(carried.submission))
             }

@@ -1,5 +1,7 @@
 //! The records of the journal: everything that must survive a crash, and nothing else.
 
+use std::sync::Arc;
+
 use postcard::ser_flavors::Flavor;
 use serde::Deserialize;
 use serde::Serialize;
@@ -19,7 +21,7 @@ use crate::time::Time;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Record {
     /// A door has taken a message.
-    Accepted(Box<Submission>),
+    Accepted(Arc<Submission>),
     /// Segments of a message are about to be sent: from here to their [`Record::Answered`] the
     /// carrier may hold them.
     Sending {

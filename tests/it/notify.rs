@@ -225,7 +225,7 @@ impl House {
         let id = self.ids.next(START);
         let mut message = submission(id, START, "shop", number);
         message.callback_url = callback.map(Into::into);
-        self.log.push(START, Record::Accepted(Box::new(message)));
+        self.log.push(START, Record::Accepted(Arc::new(message)));
         id
     }
 

@@ -466,7 +466,7 @@ impl World {
         ledger.submissions.push((*submission).clone());
         ledger.live.insert(id, state);
         drop(ledger);
-        self.write(&Record::Accepted(submission));
+        self.write(&Record::Accepted(submission.into()));
         Reply::Accepted { id, state }
     }
 

@@ -265,7 +265,7 @@ impl World {
         let place = self.journal.binary_search_by_key(&position, |(at, _)| *at).unwrap();
         assert!(place < self.durable, "a body that is not durable");
         let submission = match &self.journal[place].1 {
-            Record::Accepted(submission) => submission.clone(),
+            Record::Accepted(submission) => Box::new((**submission).clone()),
             Record::Carried(carried) => Box::new(carried.submission.clone()),
             Record::CarriedFinished { carried, .. } => Box::new(carried.submission.clone()),
             other => panic!("no body at {position:?}: {other:?}"),

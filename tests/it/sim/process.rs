@@ -2,6 +2,7 @@
 //! `hikyaku::gateway` is in the shell.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hikyaku::dispatch::Dispatch;
@@ -193,7 +194,7 @@ impl Process {
     fn read_body(&self, position: Position) -> Option<Box<Submission>> {
         let octets = self.reader.read(position).ok()?;
         match Record::decode(&octets).ok()? {
-            Record::Accepted(submission) => Some(submission),
+            Record::Accepted(submission) => Some(Box::new(Arc::unwrap_or_clone(submission))),
             Record::Carried(carried) | Record::CarriedFinished { carried, .. } => {
                 Some(Box::new(carried.submission))
             }
