@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use axum::Json;
+use crate::api::json::Json;
 use axum::extract::State;
 use schemars::JsonSchema;
 use serde::Deserialize;

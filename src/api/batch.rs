@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::Json;
+use crate::api::json::Json;
 use axum::extract::Request;
 use axum::extract::State;
 use serde::Serialize;
@@ -96,12 +96,14 @@ pub(crate) async fn create(
     let (parts, body) = request.into_parts();
     let key = IdempotencyKey::read(&parts.headers)?;
     let octets = api.bodies.read(&parts.headers, body, api.limits.batch_octets).await?;
-    let (messages, fingerprint) = read(&octets.bytes)?;
+    let (messages, fingerprint) = read(&octets.bytes, key.is_some())?;
     drop(octets);
     let client = &caller.client;
     let mut items = Vec::with_capacity(messages.len());
     for (index, (request, faults)) in messages.into_iter().enumerate() {
-        let idempotency = key.as_ref().map(|key| key.digests(&client.name, index, &fingerprint));
+        let idempotency = key.as_ref().zip(fingerprint.as_ref());
+        let idempotency =
+            idempotency.map(|(key, fingerprint)| key.digests(&client.name, index, fingerprint));
         let again = Again::of(&request, &faults, idempotency);
         let item = take_rate(client)
             .and_then(|()| api.prepare(request, faults, client, idempotency))
@@ -111,21 +113,22 @@ pub(crate) async fn create(
     Ok(Json(hand_in(&api, client, items).await))
 }
 
-type Read = (Vec<(MessageRequest, Vec<Fault>)>, Fingerprint);
+type Read = (Vec<(MessageRequest, Vec<Fault>)>, Option<Fingerprint>);
 
-/// The messages of a batch, each with the faults of its types.
-fn read(octets: &[u8]) -> Result<Read, Refused> {
+/// The messages of a batch, each with the faults of its types; and the fingerprint of the whole,
+/// when it `is_keyed`.
+fn read(octets: &[u8], is_keyed: bool) -> Result<Read, Refused> {
     const PATH: &str = "/v1/messages/batch";
     // What is right is by far the most, and is read once.
     let typed = serde_json::from_slice::<BatchRequest>(octets).unwrap_or_default();
     if let Some(messages) = &typed.messages {
         check_count(messages.len())?;
-        let fingerprint = Fingerprint::of("POST", PATH, &typed);
+        let fingerprint = is_keyed.then(|| Fingerprint::of("POST", PATH, &typed));
         let messages = typed.messages.into_iter().flatten();
         return Ok((messages.map(|message| (message, Vec::new())).collect(), fingerprint));
     }
     let body: Value = serde_json::from_slice(octets).map_err(request::malformed)?;
-    let fingerprint = Fingerprint::of("POST", PATH, &body);
+    let fingerprint = is_keyed.then(|| Fingerprint::of("POST", PATH, &body));
     let messages = messages(body)?;
     check_count(messages.len())?;
     let read = |message| request::of_value::<MessageRequest>(message, "");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::Json;
+use crate::api::json::Json;
 use axum::extract::Path;
 use axum::extract::Request;
 use axum::extract::State;

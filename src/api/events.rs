@@ -6,7 +6,7 @@ use std::num::ParseIntError;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
+use crate::api::json::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse;
@@ -15,6 +15,8 @@ use axum::response::sse::Sse;
 use futures_util::Stream;
 use futures_util::stream;
 use serde::Serialize;
+use serde::Serializer;
+use serde::ser::SerializeMap;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::watch;
@@ -36,6 +38,8 @@ use crate::archive;
 use crate::archive::Event;
 use crate::archive::EventPage;
 use crate::archive::Feed;
+use crate::archive::Mask;
+use crate::archive::Stamp;
 use crate::message::Position;
 
 /// How often a stream that has nothing to say says so.
@@ -46,7 +50,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(crate) struct EventsResult {
     /// The events, in order.
     #[schema(value_type = Vec<EventView>)]
-    events: Vec<Value>,
+    events: Vec<Shown>,
     /// The cursor that goes on behind them: give it as `after`.
     next: String,
 }
@@ -141,7 +145,7 @@ async fn feed(
     }
     let full = caller.reads_content();
     api.audit(caller, "events", page.events.len());
-    let events = page.events.iter().map(|event| shown(event, full)).collect();
+    let events = page.events.into_iter().map(|event| Shown { event, full }).collect();
     Ok(Json(EventsResult { events, next: spell(page.next) }))
 }
 
@@ -240,8 +244,10 @@ impl Streaming {
             self.ready.extend(page.ok()?.events);
         }
         let event = self.ready.pop_front()?;
-        let data = shown(&event, self.full).to_string();
-        Some(sse::Event::default().id(spell(event.cursor())).event(event.kind.as_str()).data(data))
+        let (id, kind) = (spell(event.cursor()), event.kind.as_str());
+        // Its keys are text, so it can be written.
+        let data = serde_json::to_string(&Shown { event, full: self.full }).unwrap_or_default();
+        Some(sse::Event::default().id(id).event(kind).data(data))
     }
 }
 
@@ -262,28 +268,22 @@ fn cursor(api: &Api, text: &str) -> Result<Position, &'static str> {
     }
 }
 
-/// An event as the feed shows it.
-fn shown(event: &Event, full: bool) -> Value {
-    let mut json = event.to_json();
-    let Value::Object(fields) = &mut json else { return json };
-    fields.insert("id".into(), event.id().to_string().into());
-    fields.insert("cursor".into(), spell(event.cursor()).into());
-    if !full && let Some(Value::Object(data)) = fields.get_mut("data") {
-        let is_inbound = matches!(event.subject, archive::Subject::Inbound(_));
-        mask(data, is_inbound);
-    }
-    json
+/// An event as the feed shows it: with its text and full number when `full`.
+struct Shown {
+    event: Arc<Event>,
+    full: bool,
 }
 
-/// Masks the handset's number, and leaves out what it wrote.
-fn mask(data: &mut serde_json::Map<String, Value>, is_inbound: bool) {
-    let name = if is_inbound { "from" } else { "to" };
-    if let Some(Value::String(number)) = data.get_mut(name) {
-        *number = view::masked(number);
-    }
-    if is_inbound {
-        for name in ["text", "hex", "udh"] {
-            data.remove(name);
-        }
+impl Serialize for Shown {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { event, full } = self;
+        let mask: Option<Mask> = if *full { None } else { Some(view::masked) };
+        let mut map = serializer.serialize_map(Some(5))?;
+        map.serialize_entry("id", &event.id())?;
+        map.serialize_entry("cursor", &spell(event.cursor()))?;
+        map.serialize_entry("type", &event.kind)?;
+        map.serialize_entry("timestamp", &Stamp(event.at))?;
+        map.serialize_entry("data", &event.data(mask))?;
+        map.end()
     }
 }

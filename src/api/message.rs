@@ -4,7 +4,7 @@ use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
+use crate::api::json::Json;
 use axum::extract::Request;
 use axum::extract::State;
 use axum::http::HeaderName;

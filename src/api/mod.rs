@@ -20,6 +20,7 @@ mod events;
 mod extract;
 mod health;
 mod idempotency;
+mod json;
 pub mod keys;
 mod limits;
 mod message;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
+use crate::api::json::Json;
 use axum::extract::Path;
 use axum::extract::State;
 use serde::Serialize;

@@ -1,5 +1,6 @@
 //! The event feed's items, and the body in which feed and webhooks show them.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Deref;
 use std::str::FromStr;
@@ -175,15 +176,34 @@ impl Event {
 impl Event {
     /// The JSON octets that a webhook carries; the same for the same event at any time.
     pub fn body(&self) -> Vec<u8> {
-        let body = Body { kind: self.kind, timestamp: Stamp(self.at), data: &self.subject };
+        let body = Body { kind: self.kind, timestamp: Stamp(self.at), data: self.data(None) };
         // Writing to memory fails only for maps with keys that are not text, and there is none.
         serde_json::to_vec(&body).unwrap_or_default()
     }
 
-    /// The JSON value of [`Self::body`], for answers that hold many events.
-    pub fn to_json(&self) -> serde_json::Value {
-        let body = Body { kind: self.kind, timestamp: Stamp(self.at), data: &self.subject };
-        serde_json::to_value(&body).unwrap_or_default()
+    /// The `data` of [`Self::body`]; with a mask, the handset's number goes through it, and what
+    /// the handset wrote is left out.
+    pub const fn data(&self, mask: Option<Mask>) -> Data<'_> {
+        Data { subject: &self.subject, mask }
+    }
+}
+
+/// Makes of a number what may be shown of it.
+pub type Mask = fn(&str) -> String;
+
+/// What an event is about, as clients see it.
+#[derive(Debug)]
+pub struct Data<'a> {
+    subject: &'a Subject,
+    mask: Option<Mask>,
+}
+
+impl Serialize for Data<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.subject {
+            Subject::Message(snapshot) => snapshot_map(snapshot, self.mask, serializer),
+            Subject::Inbound(inbound) => inbound_map(inbound, self.mask, serializer),
+        }
     }
 }
 
@@ -192,23 +212,28 @@ struct Body<'a> {
     #[serde(rename = "type")]
     kind: EventKind,
     timestamp: Stamp,
-    #[serde(serialize_with = "subject")]
-    data: &'a Subject,
+    data: Data<'a>,
 }
 
-fn subject<S: Serializer>(subject: &&Subject, serializer: S) -> Result<S::Ok, S::Error> {
-    match subject {
-        Subject::Message(snapshot) => snapshot_map(snapshot, serializer),
-        Subject::Inbound(inbound) => inbound_map(inbound, serializer),
+/// A number as people read it, through the mask.
+fn number(kept: &str, mask: Option<Mask>) -> Cow<'_, str> {
+    let shown = number::shown(kept);
+    match mask {
+        Some(mask) => mask(&shown).into(),
+        None => shown,
     }
 }
 
-fn snapshot_map<S: Serializer>(message: &Snapshot, serializer: S) -> Result<S::Ok, S::Error> {
+fn snapshot_map<S: Serializer>(
+    message: &Snapshot,
+    mask: Option<Mask>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(None)?;
     map.serialize_entry("id", &message.id)?;
     map.serialize_entry("client_ref", &message.client_ref)?;
     map.serialize_entry("campaign", &message.campaign)?;
-    map.serialize_entry("to", &number::shown(&message.to))?;
+    map.serialize_entry("to", &number(&message.to, mask))?;
     map.serialize_entry("class", &message.class)?;
     map.serialize_entry("state", &message.state)?;
     map.serialize_entry("previous_state", &message.previous_state)?;
@@ -233,18 +258,27 @@ fn snapshot_map<S: Serializer>(message: &Snapshot, serializer: S) -> Result<S::O
     map.end()
 }
 
-fn inbound_map<S: Serializer>(inbound: &Inbound, serializer: S) -> Result<S::Ok, S::Error> {
+fn inbound_map<S: Serializer>(
+    inbound: &Inbound,
+    mask: Option<Mask>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     let mut map = serializer.serialize_map(None)?;
     map.serialize_entry("id", &inbound.id)?;
-    map.serialize_entry("from", &number::shown(&inbound.from))?;
+    map.serialize_entry("from", &number(&inbound.from, mask))?;
     map.serialize_entry("to", &inbound.to)?;
     map.serialize_entry("carrier", &inbound.carrier)?;
-    map.serialize_entry("text", &inbound.text)?;
+    let is_shown = mask.is_none();
+    if is_shown {
+        map.serialize_entry("text", &inbound.text)?;
+    }
     if inbound.text.is_none() {
-        map.serialize_entry("hex", &Hex(&inbound.octets).to_string())?;
+        if is_shown {
+            map.serialize_entry("hex", &Hex(&inbound.octets).to_string())?;
+        }
         map.serialize_entry("data_coding", &inbound.data_coding)?;
     }
-    if !inbound.udh.is_empty() {
+    if is_shown && !inbound.udh.is_empty() {
         map.serialize_entry("udh", &Hex(&inbound.udh).to_string())?;
     }
     map.serialize_entry("complete", &inbound.complete)?;
@@ -348,7 +382,10 @@ fn put(places: &mut [u8], mut number: u64) {
 
 impl Serialize for Stamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        match written(self.0.as_millis()) {
+            Some(octets) => serializer.serialize_str(std::str::from_utf8(&octets).unwrap_or("")),
+            None => serializer.collect_str(self),
+        }
     }
 }
 
