@@ -6,7 +6,6 @@
 #![expect(
     clippy::print_stdout,
     clippy::unwrap_used,
-    clippy::panic,
     reason = "a bench prints its table, and a panic ends it"
 )]
 
@@ -14,7 +13,10 @@ mod play;
 
 use std::time::Duration;
 
+use hikyaku::message::Class;
+
 use crate::play::Play;
+use crate::play::SLOW_RATE;
 
 const MILLION: usize = 1_000_000;
 
@@ -27,6 +29,8 @@ fn main() {
         Some("lives") => println!("{:.1}", lives(0, 1)),
         Some("lives-beside") => println!("{:.1}", lives(MILLION, 1)),
         Some("lives-10") => println!("{:.1}", lives(0, 10)),
+        Some("otp") => println!("{:.2}", otp(0)),
+        Some("otp-behind") => println!("{:.2}", otp(MILLION)),
         _ => {
             println!("octets of memory a message, 1,000,000 segments of them:");
             measure("waits in a lane", "waiting");
@@ -36,6 +40,9 @@ fn main() {
             measure("one segment", "lives");
             measure("beside 1,000,000 in a lane", "lives-beside");
             measure("ten segments", "lives-10");
+            println!("\nthe 99th percentile of an otp's wait, in the carrier's token times:");
+            measure("alone", "otp");
+            measure("behind 1,000,000 marketing", "otp-behind");
         }
     }
 }
@@ -95,6 +102,37 @@ fn lives(backlog: usize, segments: u8) -> f64 {
     let live = bench.dispatch.snapshot(bench.now).live;
     assert_eq!(live, backlog, "every life has ended");
     took / f64::from(u32::try_from(lives).unwrap())
+}
+
+/// How long one in a hundred otps waits at a carrier that has so many marketing messages before it.
+fn otp(marketing: usize) -> f64 {
+    const OTPS: u32 = 1_000;
+    let mut bench = Play::new();
+    for number in 0..marketing {
+        bench.accept_as(Class::Marketing, "slowly", 1);
+        if number % 4_096 == 0 {
+            bench.turn();
+        }
+    }
+    bench.left = Some(Vec::new());
+    let mut waits = Vec::new();
+    for number in 0..OTPS {
+        // Not in step with the carrier's tokens.
+        (0..30 + number % 10).for_each(|_| bench.turn());
+        bench.answer_all();
+        let (to, since) = (bench.accept_as(Class::Otp, "slowly", 1), bench.now);
+        let left = |bench: &Play| {
+            let left = bench.left.as_ref().unwrap();
+            left.iter().rev().find(|(at, other)| *at >= since && *other == to).map(|(at, _)| *at)
+        };
+        while left(&bench).is_none() {
+            bench.turn();
+        }
+        waits.push(left(&bench).unwrap().since(since));
+        bench.left = Some(Vec::new());
+    }
+    waits.sort_unstable();
+    waits.get(waits.len() * 99 / 100).unwrap().as_secs_f64() * f64::from(SLOW_RATE)
 }
 
 /// The CPU time of this thread: other work on the machine does not count.

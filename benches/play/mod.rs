@@ -15,6 +15,7 @@ use hikyaku::message::Class;
 use hikyaku::message::Content;
 use hikyaku::message::EncodingChoice;
 use hikyaku::message::IdSource;
+use hikyaku::message::MessageId;
 use hikyaku::message::PlanSummary;
 use hikyaku::message::Position;
 use hikyaku::message::ReceiptsWanted;
@@ -36,6 +37,9 @@ use hikyaku::route::Carrier;
 use hikyaku::route::Routes;
 use hikyaku::time::Time;
 
+/// Segments a second that the slow carrier takes.
+pub(crate) const SLOW_RATE: u32 = 100;
+
 /// A dispatcher, and what the bench plays of the rest.
 pub(crate) struct Play {
     pub(crate) dispatch: Dispatch,
@@ -49,24 +53,31 @@ pub(crate) struct Play {
     pub(crate) taken: u64,
     /// Every record, when it is asked for.
     pub(crate) records: Option<Vec<Record>>,
+    /// When a submit to which number left, when it is asked for.
+    pub(crate) left: Option<Vec<(Time, String)>>,
 }
 
 impl Play {
     pub(crate) fn new() -> Self {
-        let file = "rate = \"1000000/s\"\n[text]\nmax_segments = 10\n";
-        let carriers = ["alpha", "down"]
-            .map(|name| Carrier::new(name, toml::from_str(file).unwrap(), InterfaceVersion::V3_4));
+        let carrier = |name, rate| {
+            let file = format!("rate = \"{rate}/s\"\n[text]\nmax_segments = 10\n");
+            Carrier::new(name, toml::from_str(&file).unwrap(), InterfaceVersion::V3_4)
+        };
+        let carriers =
+            [carrier("alpha", 1_000_000), carrier("down", 1_000_000), carrier("slow", SLOW_RATE)];
         let route = |name: &str, carrier: &str| {
             toml::from_str(&format!("name = \"{name}\"\ncarriers = [\"{carrier}\"]")).unwrap()
         };
-        let routes = vec![route("main", "alpha"), route("waits", "down")];
+        let routes = vec![route("main", "alpha"), route("waits", "down"), route("slowly", "slow")];
         let routes = Routes::new(carriers.into(), routes).unwrap();
         let config = Config { body_bytes: 16 << 20, ..Config::default() };
         let now = Time::from_secs(1_790_000_000);
         let mut dispatch = Dispatch::new(config, routes, 1);
         dispatch.replayed(now);
-        let bind = BindId { carrier: "alpha".into(), index: 0 };
-        dispatch.handle(now, Event::Bound { bind, window: 10_000, transmits: true });
+        for carrier in ["alpha", "slow"] {
+            let bind = BindId { carrier: carrier.into(), index: 0 };
+            dispatch.handle(now, Event::Bound { bind, window: 10_000, transmits: true });
+        }
         Self {
             dispatch,
             now,
@@ -76,20 +87,34 @@ impl Play {
             sent: VecDeque::new(),
             taken: 0,
             records: None,
+            left: None,
         }
     }
 
     pub(crate) fn accept(&mut self, route: &str, segments: u8) {
+        self.accept_as(Class::Transactional, route, segments);
+    }
+
+    /// Accepts a message of this class; the number that it goes to.
+    pub(crate) fn accept_as(&mut self, class: Class, route: &str, segments: u8) -> String {
         let id = self.ids.next(self.now);
+        let submission = self.submission(id, class, route, segments);
+        let to = submission.to.to_string();
+        let event = Event::Accept { ticket: Ticket(0), submission: Box::new(submission) };
+        self.dispatch.handle(self.now, event);
+        to
+    }
+
+    fn submission(&self, id: MessageId, class: Class, route: &str, segments: u8) -> Submission {
         let text = "0123456789".repeat(if segments > 1 { 15 * usize::from(segments) } else { 12 });
-        let submission = Submission {
+        Submission {
             id,
             accepted_at: self.now,
             key: "shop".into(),
             to: format!("8190{:08}", id.as_u128() % 100_000_000).into(),
             from: Some("0005123456".into()),
             content: Content::Text(text.into()),
-            class: Class::Transactional,
+            class,
             client_ref: Some("order-1234567".into()),
             campaign: None,
             tags: Vec::new(),
@@ -101,9 +126,7 @@ impl Play {
             callback_url: None,
             idempotency: None,
             plan: PlanSummary { route: route.into(), encoding: "gsm7".into(), segments, units: 1 },
-        };
-        let event = Event::Accept { ticket: Ticket(0), submission: Box::new(submission) };
-        self.dispatch.handle(self.now, event);
+        }
     }
 
     /// What the gateway does after some events: append, sync, act.
@@ -124,8 +147,18 @@ impl Play {
         self.dispatch.handle(self.now, Event::Durable { end: Position(self.end) });
         while let Some(effect) = self.dispatch.poll_effect() {
             match effect {
-                Effect::Submit { bind, token, .. } => self.sent.push_back((bind, token)),
-                Effect::Fetch { .. } => panic!("no body is read back here"),
+                Effect::Submit { bind, token, body } => {
+                    if let (Some(left), Body::SubmitSm(submit)) = (&mut self.left, &body) {
+                        left.push((self.now, submit.destination.addr.to_text_lossy()));
+                    }
+                    self.sent.push_back((bind, token));
+                }
+                // Only the slow carrier's messages wait for so long that their bodies go.
+                Effect::Fetch { id, .. } => {
+                    let body = self.submission(id, Class::Marketing, "slowly", 1);
+                    let submission = Some(Box::new(body));
+                    self.dispatch.handle(self.now, Event::Fetched { id, submission });
+                }
                 _ => {}
             }
         }
