@@ -34,8 +34,8 @@ pub(super) struct Load {
 /// Whose front door it is.
 #[derive(Clone, Debug)]
 pub(super) enum Door {
-    /// Ours, with the client's token.
-    Hikyaku(String),
+    /// Ours, with the clients' tokens, which take turns.
+    Hikyaku(Vec<String>),
     /// Kannel's, with the port of its delivery reports.
     Kannel(u16),
 }
@@ -63,7 +63,11 @@ impl Load {
     /// The request that hands in messages `first` to `last`.
     fn request(&self, first: u64, last: u64) -> Vec<u8> {
         match &self.door {
-            Door::Hikyaku(token) => self.own_request(token, first, last),
+            Door::Hikyaku(tokens) => {
+                let turn = first.checked_div(self.batch).unwrap_or(0) % tokens.len() as u64;
+                let token = tokens.get(usize::try_from(turn).unwrap_or(0));
+                self.own_request(token.map_or("", String::as_str), first, last)
+            }
             Door::Kannel(reports) => kannel::request(first, &self.text, *reports),
         }
     }

@@ -5,6 +5,7 @@
 //! each message passed each stage.
 #![expect(clippy::disallowed_methods, reason = "the shell reads the clock and waits")]
 
+mod allocations;
 mod figures;
 mod hear;
 mod http;
@@ -12,6 +13,7 @@ mod kannel;
 mod load;
 mod marks;
 mod process;
+mod setup;
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -28,6 +30,7 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::allocations::Allocations;
 use self::figures::Figures;
 use self::figures::compared;
 use self::load::Door;
@@ -36,8 +39,9 @@ use self::marks::Marks;
 use self::marks::Stage;
 use self::process::Gateway;
 use self::process::own_cpu;
-use crate::api::KeyHash;
-use crate::api::NewKey;
+use self::setup::Keys;
+use self::setup::Ports;
+use self::setup::Size;
 use crate::cli::Failure;
 use crate::cli::out;
 use crate::cli::run::runtime;
@@ -47,7 +51,7 @@ use crate::smsc::Server;
 use crate::smsc::Sight;
 use crate::time::Span;
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct Bench {
     /// How many messages.
     #[arg(long, default_value_t = 50_000, value_parser = clap::value_parser!(u64).range(1..=marks::MOST))]
@@ -64,18 +68,18 @@ pub(super) struct Bench {
     /// Messages a second; as many as the gateway takes when not given.
     #[arg(long)]
     rate: Option<u32>,
-    /// The window of each bind.
-    #[arg(long, default_value_t = 1_000)]
-    window: u16,
-    /// How many binds.
-    #[arg(long, default_value_t = 2)]
-    binds: u16,
+    #[command(flatten)]
+    size: Size,
     /// How the end of each message is told to the client.
     #[arg(long, value_enum, default_value_t = Tell::Webhook)]
     tell: Tell,
     /// Keeps the carrier away, so that everything stays live: measures memory and the restart.
     #[arg(long)]
     live: bool,
+    /// Counts the gateway's allocations instead, by valgrind, which must be installed; under it all
+    /// is some fifty times as slow.
+    #[arg(long, conflicts_with_all = ["live", "compare", "kannel", "rate"])]
+    allocations: bool,
     /// Another build to compare with: both run in turn, and the ratios of the medians are shown.
     #[arg(long, conflicts_with = "live")]
     compare: Option<PathBuf>,
@@ -125,12 +129,6 @@ enum Tell {
     Nothing,
 }
 
-/// The client's key.
-struct Key {
-    hash: KeyHash,
-    token: String,
-}
-
 impl Bench {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let dir = self.dir.clone().unwrap_or_else(std::env::temp_dir);
@@ -168,8 +166,10 @@ impl Bench {
         std::fs::create_dir_all(dir)?;
         let figures = if self.live {
             self.measure_live(binary, dir).await
+        } else if self.allocations {
+            self.measure_allocations(binary, dir).await
         } else {
-            self.measure(binary, dir).await
+            self.measure(binary, dir, None).await
         };
         std::fs::remove_dir_all(dir)?;
         figures
@@ -177,13 +177,14 @@ impl Bench {
 
     /// Accepts everything while no carrier is there, then kills the gateway and starts it again.
     async fn measure_live(&self, binary: &Path, dir: &Path) -> Result<Figures, Failure> {
-        let (key, port) = (Key::new()?, free_port()?);
-        let config = self.config(dir, port, free_port()?, None, &key)?;
+        let (keys, port) = (Keys::new(self.size.keys)?, free_port()?);
+        let ports = Ports { api: port, carrier: free_port()?, hook: None };
+        let config = setup::write(self.size, dir, ports, &keys)?;
         let gateway = Gateway::start(binary, &config, port)?;
         gateway.connect().await?;
         let before = gateway.memory()?;
         let marks = Arc::new(Marks::new(self.messages));
-        self.load(Door::Hikyaku(key.token.clone())).run(&gateway, &marks).await?;
+        self.load(Door::Hikyaku(keys.tokens())).run(&gateway, &marks).await?;
         let accepted = marks.start().elapsed();
         let after = gateway.memory()?;
         drop(gateway);
@@ -205,8 +206,34 @@ impl Bench {
         Ok(figures)
     }
 
-    async fn measure(&self, binary: &Path, dir: &Path) -> Result<Figures, Failure> {
-        let (key, port) = (Key::new()?, free_port()?);
+    /// Counts twice, so that what the start allocates falls out.
+    async fn measure_allocations(&self, binary: &Path, dir: &Path) -> Result<Figures, Failure> {
+        const FEW: u64 = 200;
+        let mut counts = Vec::new();
+        for (name, messages) in [("few", FEW), ("all", FEW + self.messages)] {
+            let (dir, log) = (dir.join(name), dir.join(name).join("valgrind.log"));
+            std::fs::create_dir_all(&dir)?;
+            Self { messages, ..self.clone() }.measure(binary, &dir, Some(&log)).await?;
+            counts.push(Allocations::read(&log)?);
+        }
+        let mut figures = Figures::default();
+        if let [few, all] = counts[..] {
+            let each = |all: u64, few: u64| as_f64(all.saturating_sub(few)) / as_f64(self.messages);
+            figures.push("messages", as_f64(self.messages));
+            figures.push("allocations_per_message", each(all.blocks, few.blocks));
+            figures.push("allocated_octets_per_message", each(all.octets, few.octets));
+        }
+        Ok(figures)
+    }
+
+    /// With a `valgrind_log` the gateway runs under valgrind, and has ended when this returns.
+    async fn measure(
+        &self,
+        binary: &Path,
+        dir: &Path,
+        valgrind_log: Option<&Path>,
+    ) -> Result<Figures, Failure> {
+        let (keys, port) = (Keys::new(self.size.keys)?, free_port()?);
         let marks = Arc::new(Marks::new(self.messages));
         let stop = CancellationToken::new();
         let _stops = stop.clone().drop_guard();
@@ -214,34 +241,44 @@ impl Bench {
         let hook = TcpListener::bind("127.0.0.1:0").await?;
         let hook_port = hook.local_addr()?.port();
         if let Some(store) = self.kannel {
-            let gateway = kannel::start(store, dir, carrier_port, self.binds, self.window)?;
+            let gateway =
+                kannel::start(store, dir, carrier_port, self.size.binds, self.size.window)?;
             gateway.connect().await?;
             let _hook = JoinSet::from_iter([hear::webhooks(hook, Arc::clone(&marks))]);
             let load = self.load(Door::Kannel(hook_port));
             return self.take_figures(&gateway, load, &marks).await;
         }
         let hook_port = Some(hook_port).filter(|_| self.tell == Tell::Webhook);
-        let config = self.config(dir, port, carrier_port, hook_port, &key)?;
-        let gateway = Gateway::start(binary, &config, port)?;
+        let ports = Ports { api: port, carrier: carrier_port, hook: hook_port };
+        let config = setup::write(self.size, dir, ports, &keys)?;
+        let gateway = match valgrind_log {
+            None => Gateway::start(binary, &config, port)?,
+            Some(log) => Gateway::start_counted(binary, &config, port, log)?,
+        };
         gateway.connect().await?;
-        gateway.until_bound(self.binds).await?;
+        gateway.until_bound(self.size.all_binds()).await?;
         // Whoever hears is dropped, and so ended, with this.
         let mut listeners = JoinSet::new();
         match self.tell {
             Tell::Webhook => drop(listeners.spawn(hear::webhooks(hook, Arc::clone(&marks)))),
             Tell::Feed => {
-                let feed =
-                    hear::feed(gateway.connect().await?, key.token.clone(), Arc::clone(&marks));
-                listeners.spawn(async move {
-                    if let Err(failure) = feed.await {
-                        out::complain(&format!("hikyaku: the feed: {failure}"));
-                    }
-                });
+                for token in keys.tokens() {
+                    let feed = hear::feed(gateway.connect().await?, token, Arc::clone(&marks));
+                    listeners.spawn(async move {
+                        if let Err(failure) = feed.await {
+                            out::complain(&format!("hikyaku: the feed: {failure}"));
+                        }
+                    });
+                }
             }
             Tell::Nothing => {}
         }
-        let load = self.load(Door::Hikyaku(key.token));
-        self.take_figures(&gateway, load, &marks).await
+        let load = self.load(Door::Hikyaku(keys.tokens()));
+        let figures = self.take_figures(&gateway, load, &marks).await?;
+        if valgrind_log.is_some() {
+            gateway.stop()?;
+        }
+        Ok(figures)
     }
 
     async fn take_figures(
@@ -321,47 +358,6 @@ impl Bench {
             door,
         }
     }
-
-    /// Writes the gateway's configuration and says where it is.
-    fn config(
-        &self,
-        dir: &Path,
-        port: u16,
-        carrier_port: u16,
-        hook_port: Option<u16>,
-        key: &Key,
-    ) -> Result<PathBuf, Failure> {
-        let webhooks = hook_port.map_or_else(String::new, |port| {
-            format!(
-                "[webhooks]\nhttps_only = false\nnetworks = [\"127.0.0.0/8\"]\n\
-                 [webhooks.endpoints.bench]\nclient = \"bench\"\n\
-                 url = \"http://127.0.0.1:{port}/hook\"\nevents = [\"message.delivered\"]\n\
-                 secret = \"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\"\n"
-            )
-        });
-        let text = format!(
-            "data_dir = {dir:?}\n[log]\nlevel = \"warn\"\n[api]\nlisten = \"127.0.0.1:{port}\"\n\
-             [api.clients.bench]\nkeys = [\"{hash}\"]\n\
-             scopes = [\"messages:write\", \"messages:read\"]\nrate = \"1000000/s\"\n\
-             request_rate = \"1000000/s\"\n[carriers.bench]\nhost = \"127.0.0.1\"\n\
-             port = {carrier_port}\nsystem_id = \"bench\"\nbinds = {binds}\n\
-             rate = \"1000000/s\"\n[carriers.bench.session]\nwindow = {window}\n\
-             [[routes]]\nname = \"all\"\ncarriers = [\"bench\"]\n{webhooks}",
-            hash = key.hash,
-            binds = self.binds,
-            window = self.window,
-        );
-        let path = dir.join("hikyaku.toml");
-        std::fs::write(&path, text)?;
-        Ok(path)
-    }
-}
-
-impl Key {
-    fn new() -> Result<Self, Failure> {
-        let key = NewKey::generate().map_err(|error| format!("no randomness: {error}"))?;
-        Ok(Self { hash: key.hash, token: key.token })
-    }
 }
 
 /// Starts the simulated carrier and says where it listens; it ends with `stop`.
@@ -369,6 +365,7 @@ async fn carrier(marks: &Arc<Marks>, stop: CancellationToken) -> Result<u16, Fai
     let config = smsc::Config {
         name: "bench".to_owned(),
         window: 60_000,
+        max_binds: u16::MAX,
         magic_numbers: false,
         latency: [1, 2].map(Span::millis),
         receipt_delay: [10, 50].map(Span::millis),

@@ -42,6 +42,31 @@ impl Gateway {
         Ok(gateway)
     }
 
+    /// As [`Self::start`], under valgrind, which writes what was allocated to `log` at the end.
+    pub(super) fn start_counted(
+        binary: &Path,
+        config: &Path,
+        port: u16,
+        log: &Path,
+    ) -> Result<Self, Failure> {
+        let mut gateway = Self { processes: Vec::new(), port };
+        let mut valgrind = Command::new("valgrind");
+        valgrind.args(["--tool=dhat", "--dhat-out-file=/dev/null"]);
+        valgrind.arg(format!("--log-file={}", log.display()));
+        gateway.spawn(valgrind.arg(binary).arg("run").arg("-c").arg(config))?;
+        Ok(gateway)
+    }
+
+    /// Stops it in good order, and waits for its end.
+    pub(super) fn stop(mut self) -> Result<(), Failure> {
+        for process in &mut self.processes {
+            let id = process.0.id().to_string();
+            Command::new("kill").args(["-TERM", &id]).status()?;
+            process.0.wait()?;
+        }
+        Ok(())
+    }
+
     /// A gateway whose processes [`Self::spawn`] starts.
     pub(super) const fn of_several(port: u16) -> Self {
         Self { processes: Vec::new(), port }
@@ -79,9 +104,9 @@ impl Gateway {
     }
 
     /// Waits until so many binds stand.
-    pub(super) async fn until_bound(&self, binds: u16) -> Result<(), Failure> {
-        for _ in 0..300 {
-            if self.metric("hikyaku_bind_up").await? >= u64::from(binds) {
+    pub(super) async fn until_bound(&self, binds: u64) -> Result<(), Failure> {
+        for _ in 0..1_200 {
+            if self.metric("hikyaku_bind_up").await? >= binds {
                 return Ok(());
             }
             sleep(Duration::from_millis(50)).await;

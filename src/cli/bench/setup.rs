@@ -1,0 +1,109 @@
+//! The gateway's configuration: how many keys, webhook endpoints, carriers and binds it has.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::api::KeyHash;
+use crate::api::NewKey;
+use crate::cli::Failure;
+
+/// How large the gateway's world is.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct Size {
+    /// The window of each bind.
+    #[arg(long, default_value_t = 1_000)]
+    pub(super) window: u16,
+    /// How many binds each carrier has.
+    #[arg(long, default_value_t = 2)]
+    pub(super) binds: u16,
+    /// How many carriers share the messages.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) carriers: u16,
+    /// How many API keys, each of a client of its own, hand messages in by turns.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(super) keys: u16,
+    /// How many webhook endpoints there are: one a key that hears of its messages, and the others
+    /// wait for messages of handsets, which never come. As many as keys when not given.
+    #[arg(long)]
+    pub(super) endpoints: Option<u16>,
+}
+
+impl Size {
+    /// How many binds there are in all.
+    pub(super) const fn all_binds(self) -> u64 {
+        self.binds as u64 * self.carriers as u64
+    }
+}
+
+/// Where the gateway listens, binds and sends webhooks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ports {
+    pub(super) api: u16,
+    pub(super) carrier: u16,
+    /// None when nobody is told.
+    pub(super) hook: Option<u16>,
+}
+
+/// The clients' keys.
+pub(super) struct Keys(Vec<NewKey>);
+
+impl Keys {
+    pub(super) fn new(count: u16) -> Result<Self, Failure> {
+        let keys = (0..count).map(|_| NewKey::generate()).collect::<Result<_, _>>();
+        Ok(Self(keys.map_err(|error| format!("no randomness: {error}"))?))
+    }
+
+    pub(super) fn tokens(&self) -> Vec<String> {
+        self.0.iter().map(|key| key.token.clone()).collect()
+    }
+
+    fn hashes(&self) -> impl Iterator<Item = (usize, KeyHash)> {
+        self.0.iter().map(|key| key.hash).enumerate()
+    }
+}
+
+/// Writes the gateway's configuration and says where it is.
+pub(super) fn write(size: Size, dir: &Path, ports: Ports, keys: &Keys) -> Result<PathBuf, Failure> {
+    let mut text = format!(
+        "data_dir = {dir:?}\n[log]\nlevel = \"warn\"\n[api]\nlisten = \"127.0.0.1:{}\"\n",
+        ports.api
+    );
+    for (client, hash) in keys.hashes() {
+        write!(
+            text,
+            "[api.clients.bench-{client}]\nkeys = [\"{hash}\"]\n\
+             scopes = [\"messages:write\", \"messages:read\"]\nrate = \"1000000/s\"\n\
+             request_rate = \"1000000/s\"\n"
+        )?;
+    }
+    let mut group = Vec::new();
+    for carrier in 0..size.carriers {
+        write!(
+            text,
+            "[carriers.bench-{carrier}]\nhost = \"127.0.0.1\"\nport = {}\nsystem_id = \"bench\"\n\
+             binds = {}\nrate = \"1000000/s\"\n[carriers.bench-{carrier}.session]\nwindow = {}\n",
+            ports.carrier, size.binds, size.window
+        )?;
+        group.push(format!("{{ carrier = \"bench-{carrier}\" }}"));
+    }
+    write!(text, "[[routes]]\nname = \"all\"\ncarriers = [{{ any = [{}] }}]\n", group.join(", "))?;
+    if let Some(hook) = ports.hook {
+        write!(text, "[webhooks]\nhttps_only = false\nnetworks = [\"127.0.0.0/8\"]\n")?;
+        for endpoint in 0..size.endpoints.unwrap_or(size.keys) {
+            let event = if endpoint < size.keys { "message.delivered" } else { "inbound.received" };
+            write!(
+                text,
+                "[webhooks.endpoints.bench-{endpoint}]\nclient = \"bench-{}\"\n\
+                 url = \"http://127.0.0.1:{hook}/hook\"\nevents = [\"{event}\"]\n\
+                 secret = \"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\"\n",
+                endpoint % size.keys
+            )?;
+        }
+    }
+    let path = dir.join("hikyaku.toml");
+    std::fs::write(&path, text)?;
+    Ok(path)
+}
