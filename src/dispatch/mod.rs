@@ -83,6 +83,7 @@ use self::config::count;
 use self::errands::Errands;
 use self::gate::Gate;
 use self::gate::Held;
+use self::live::NO_CARRIER;
 use self::orphans::Homes;
 use self::shedding::Drain;
 use self::station::Station;
@@ -335,6 +336,7 @@ impl Dispatch {
 
     /// The station of a carrier, also of one that only old records name.
     fn station_mut(&mut self, carrier: CarrierId) -> &mut Station {
+        debug_assert_ne!(carrier, NO_CARRIER, "a station for each number below");
         let place = usize::from(carrier.0);
         while self.stations.len() <= place {
             let number = CarrierId(u16::try_from(self.stations.len()).unwrap_or(u16::MAX));

@@ -256,7 +256,8 @@ impl Dispatch {
             .into_iter()
             .any(|standing| attempt.has(standing));
         let (is_waiting, is_taken) = (attempt.has(Standing::Sending), attempt.is_taken());
-        let (id, carrier) = (live.id(), live.lane);
+        // After a restart it stands in no lane.
+        let (id, carrier) = (live.id(), attempt.carrier);
         if is_bad {
             // One segment that will not arrive is enough: the rest stays here.
             self.station_mut(carrier).close_job(id);
@@ -402,8 +403,7 @@ impl Dispatch {
         let live = &self.book.table[slot];
         let id = live.id();
         let from = if live.carrier == NO_CARRIER { live.lane } else { live.carrier };
-        let (from, to) =
-            (self.station_mut(from).name.clone(), self.station_mut(choice.carrier).name.clone());
+        let (from, to) = (self.routes.carrier_name(from), self.routes.carrier_name(choice.carrier));
         let decision = Decision::Fallback {
             from: (&*from).into(),
             to: (&*to).into(),

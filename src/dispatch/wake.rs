@@ -62,8 +62,10 @@ impl Dispatch {
     fn wake_on_wire(&mut self, now: Time, slot: Slot) {
         let live = &self.book.table[slot];
         let (id, carrier, expires_at) = (live.id(), live.lane, live.expires_at);
-        if expires_at <= now {
-            self.station_mut(carrier).close_job(id);
+        if expires_at <= now
+            && let Some(station) = self.stations.get_mut(usize::from(carrier.0))
+        {
+            station.close_job(id);
         }
         let live = &self.book.table[slot];
         let Some(attempt) = live.present() else {

@@ -38,6 +38,27 @@ fn a_failed_store_refuses_and_holds_everything_and_goes_on_when_it_recovers() {
 }
 
 #[test]
+fn a_receipt_reaches_a_message_that_expired_while_the_process_was_down() {
+    let mut world = World::given(&ONE.replace("rate = ", "resend_unknown = true\nrate = "));
+    world.bound("alpha", 0, 3);
+    let mut submission = world.submission(Class::Marketing, &three_segments());
+    submission.expires_at = world.now + SECOND * 300;
+    let id = submission.id;
+    world.accept(submission);
+    let sent = world.take(3);
+    world.ok(&sent[0], "a1");
+    world.ok(&sent[2], "a3");
+    world.timed_out(&sent[1]);
+    world.now += SECOND * 400;
+    world.crash(0);
+    world.bound("alpha", 0, 3);
+    world.receipt("alpha", "a1", "UNDELIV");
+    world.pass(SECOND);
+    world.check_replay();
+    assert_eq!(world.end(id), "undeliverable: undeliverable");
+}
+
+#[test]
 fn after_a_crash_what_was_sent_without_an_answer_is_unknown_and_nothing_else_is() {
     let mut world = World::given(ONE);
     world.bound("alpha", 0, 2);
