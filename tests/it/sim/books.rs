@@ -117,6 +117,12 @@ impl Books {
         Ok(())
     }
 
+    /// The journal forgets what lies below: a mark that stood there before is moved for certain, for
+    /// the archive says what it has passed when that is on disk.
+    pub(super) fn forget(&mut self, below: Position) {
+        self.mark_before = self.mark_before.filter(|before| *before >= below);
+    }
+
     /// Below this the journal may forget.
     pub(super) fn passed(&self) -> Position {
         self.open.as_ref().map_or(Position(0), |(_, archive)| *archive.passed().borrow())

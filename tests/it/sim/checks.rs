@@ -401,7 +401,7 @@ impl Case<'_> {
             }
             "no bind" => !has_all,
             // It was taken out of the config.
-            "the carrier" => !has_all && !self.world.has_carrier(from.number(), at),
+            "the carrier" => !has_all && self.world.lacked_carrier(from.number(), at),
             _ => false,
         };
         if is_right {

@@ -230,9 +230,12 @@ impl World {
         self.versions.iter().rposition(|from| *from <= at).unwrap_or(0)
     }
 
-    /// Whether the config had a carrier then.
-    pub(super) fn has_carrier(&self, number: usize, at: Time) -> bool {
-        self.plan.versions[self.version_at(at)].rates[number].is_some()
+    /// Whether the config had no such carrier at some time in that instant, in which more than one
+    /// reload may be.
+    pub(super) fn lacked_carrier(&self, number: usize, at: Time) -> bool {
+        let first = self.versions.iter().rposition(|from| *from < at).unwrap_or(0);
+        (first..=self.version_at(at))
+            .any(|version| self.plan.versions[version].rates[number].is_none())
     }
 
     fn version(&self) -> &Version {
@@ -448,6 +451,9 @@ impl World {
             return Ok(());
         }
         self.trim.1 = below;
+        if let Some(books) = &mut self.books {
+            books.forget(below);
+        }
         let trimmed = process.trimmer.trim(below);
         self.coverage.count_if(trimmed.is_ok(), "effect trim");
         if self.disk.crashed() {
@@ -718,6 +724,9 @@ impl World {
         self.story.tell(self.now, None, || "power is lost, and all that the disk lied of".into());
         self.coverage.count("fault LyingDisk".into());
         let disk = self.disk.restart(self.draws.next());
+        // What else was wrong with it is over: the check reads it.
+        disk.set_chances(Chances::default());
+        disk.set_capacity(None);
         self.is_beginning(disk, "a lying disk")
     }
 
