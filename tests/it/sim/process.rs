@@ -40,6 +40,8 @@ pub(super) struct Process {
     pub(super) trimmer: Trimmer,
     pub(super) links: Vec<Link>,
     pub(super) inbox: VecDeque<Event>,
+    /// Whether it has had a turn, in which what it found at its start is handed to the journal.
+    has_begun: bool,
     /// Batches that the journal's thread has not taken.
     batches: VecDeque<Batch>,
     /// When the sync that is going on ends.
@@ -133,6 +135,7 @@ impl Process {
             trimmer: opened.trimmer,
             links,
             inbox: VecDeque::new(),
+            has_begun: false,
             batches: VecDeque::new(),
             sync_at: None,
             is_failed: false,
@@ -210,6 +213,7 @@ impl Process {
             appender.push(scratch)
         });
         pushed.map_err(|error| Broken { message: None, how: error.to_string() })?;
+        self.has_begun = true;
         while let Some(batch) = self.appender.take_batch() {
             self.batches.push_back(batch);
         }
@@ -250,7 +254,7 @@ impl Process {
 
     /// Whether all that was decided is on the disk.
     pub(super) fn is_synced(&self) -> bool {
-        self.appender.end() == self.reader.end()
+        self.has_begun && self.appender.end() == self.reader.end()
     }
 
     pub(super) fn is_idle(&self) -> bool {
