@@ -224,11 +224,10 @@ impl Book {
         let Some(slot) = self.table.find(place.id) else {
             // Its beginning is gone with an old file; the receipt may have waited for it here. Where
             // two carriers wrote the same, both stay: one too many is dropped in its time.
-            let carriers = routes.carriers().map(|carrier| carrier.id);
             let message = &receipt.carrier_message_id;
             let waits =
                 |carrier: &CarrierId| self.orphans.find(*carrier, message, Some(receipt)).is_some();
-            if let [carrier] = carriers.filter(waits).collect::<Vec<_>>()[..] {
+            if let [carrier] = routes.known_carriers().filter(waits).collect::<Vec<_>>()[..] {
                 self.take_orphan(carrier, receipt);
             }
             return at;
@@ -505,7 +504,8 @@ mod tests {
             error: "".into(),
             raw: "id:17 stat:DELIVRD".into(),
         };
-        for carriers in [vec!["alpha"], vec!["alpha", "beta"]] {
+        // The config has gamma no more.
+        for carriers in [vec!["alpha"], vec!["gamma"], vec!["alpha", "beta"]] {
             let mut book = Book::new(&Config::default());
             for carrier in &carriers {
                 let (at, carrier) = (Time::from_secs(1), (*carrier).into());

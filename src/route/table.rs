@@ -615,6 +615,11 @@ impl Routes {
         self.carrier_names.name(id.0).cloned().unwrap_or_default()
     }
 
+    /// The numbers of all carriers that were ever named, those of the config among them.
+    pub fn known_carriers(&self) -> impl Iterator<Item = CarrierId> + use<> {
+        (0..=u16::MAX).take(self.carrier_names.len()).map(CarrierId)
+    }
+
     /// The carriers of the config.
     pub fn carriers(&self) -> impl Iterator<Item = &Arc<Carrier>> {
         self.carriers.iter().flatten()
