@@ -169,7 +169,8 @@ impl Projection {
             | Record::Carried(_)
             | Record::CarriedFinished { .. }
             | Record::CarriedIdempotency { .. }
-            | Record::CarriedUsage { .. } => None,
+            | Record::CarriedUsage { .. }
+            | Record::CarriedFailure { .. } => None,
             Record::Orphan { .. }
             | Record::OrphanDropped { .. }
             | Record::Inbound(_)

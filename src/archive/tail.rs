@@ -153,7 +153,8 @@ impl Tailer {
             }),
             Record::OrphanDropped { .. }
             | Record::CarriedIdempotency { .. }
-            | Record::CarriedUsage { .. } => {}
+            | Record::CarriedUsage { .. }
+            | Record::CarriedFailure { .. } => {}
             Record::Accepted(_) | Record::Carried(_) | Record::CarriedFinished { .. } => {
                 self.begin(now, position, record)?;
             }

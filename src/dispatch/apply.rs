@@ -84,6 +84,10 @@ impl Book {
             Record::CarriedFinished { carried, finish, at } => {
                 self.carried(routes, carried, Some((finish, *at)))
             }
+            Record::CarriedFailure { id, attempt, state, error, reason } => {
+                let (state, error, reason) = (state.clone(), error.clone(), *reason);
+                return self.fail(*id, *attempt, Failure { state, error, reason });
+            }
         };
         self.forget(at);
     }
@@ -393,6 +397,13 @@ impl Book {
         Time::ZERO
     }
 
+    fn fail(&mut self, id: MessageId, attempt: u16, failure: Failure) {
+        let sent = self.table.find(id).and_then(|slot| self.table[slot].sent.as_deref_mut());
+        if let Some(attempt) = sent.and_then(|sent| sent.attempt_mut(attempt)) {
+            attempt.failure = Some(Box::new(failure));
+        }
+    }
+
     /// Forgets what is too old or too much, a little with each record.
     fn forget(&mut self, at: Time) {
         const AT_ONCE: usize = 4;
@@ -451,11 +462,18 @@ fn restore(live: &mut Live, routes: &mut Routes, carried: &Carried) {
     live.state = carried.state;
     live.due = carried.due;
     live.carrier = intern(&carried.carrier);
-    live.sent = None;
+    let before = live.sent.take();
     for segment in &carried.segments {
         restore_segment(live, intern(&segment.carrier), segment);
     }
     let Some(sent) = live.sent.as_deref_mut() else { return };
+    // The record that has it stands behind this one, and may be lost with the end of the journal.
+    let failed = before.as_deref().into_iter().flat_map(Sent::attempts);
+    for (number, failure) in failed.filter_map(|it| Some((it.number, it.failure.as_ref()?))) {
+        if let Some(attempt) = sent.attempt_mut(number) {
+            attempt.failure = Some(failure.clone());
+        }
+    }
     sent.present = carried.attempt;
     sent.tries = carried.tries;
     sent.throttles = carried.throttles;

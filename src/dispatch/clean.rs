@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use crate::message::Carried;
 use crate::message::Finish;
 use crate::message::MessageId;
 use crate::message::Position;
@@ -13,6 +14,9 @@ use crate::time::Time;
 use super::Dispatch;
 use super::config::Config;
 use super::gate::Held;
+use super::live::Attempt;
+use super::live::Failure;
+use super::live::Live;
 use super::table::Slot;
 
 /// How long the journal is, and what is done about it.
@@ -240,8 +244,15 @@ impl Dispatch {
         self.cleaner.asked.remove(&live.id());
         let Some(body) = self.bodies.get(live.id()) else { return };
         let carried = Box::new(self.book.carry(&self.routes, slot, (**body).clone()));
+        let failures = carried_failures(live);
+        let message = self.carried(slot, carried);
+        [message].into_iter().chain(failures).for_each(|record| self.record(record));
+    }
+
+    fn carried(&self, slot: Slot, carried: Box<Carried>) -> Record {
+        let live = &self.book.table[slot];
         if !live.is_finished() {
-            return self.record(Record::Carried(carried));
+            return Record::Carried(carried);
         }
         let finish = live.sent.as_deref().and_then(|sent| sent.finish.as_deref().cloned());
         let finish = finish.unwrap_or_else(|| Finish {
@@ -251,8 +262,7 @@ impl Dispatch {
             carrier_status: None,
             carrier_error: "".into(),
         });
-        let at = live.due;
-        self.record(Record::CarriedFinished { carried, finish, at });
+        Record::CarriedFinished { carried, finish, at: live.due }
     }
 
     fn trim(&mut self, now: Time) {
@@ -266,4 +276,14 @@ impl Dispatch {
             self.gate.hold(Held::Trim(needed));
         }
     }
+}
+
+/// What receipts said of attempts that did not arrive, to be written behind the message.
+fn carried_failures(live: &Live) -> Vec<Record> {
+    let id = live.id();
+    let record = |attempt: &Attempt| {
+        let Failure { state, error, reason } = attempt.failure.as_deref()?.clone();
+        Some(Record::CarriedFailure { id, attempt: attempt.number, state, error, reason })
+    };
+    live.attempts().filter_map(record).collect()
 }

@@ -13,6 +13,7 @@ use crate::message::SegmentSet;
 use crate::message::State;
 use crate::message::Submission;
 use crate::pdu::CommandStatus;
+use crate::receipt::ReceiptState;
 use crate::route::CarrierId;
 use crate::route::RouteId;
 use crate::time::Time;
@@ -268,6 +269,13 @@ pub(super) struct Failure {
     pub(super) error: Box<str>,
     /// What the receipt made of both, when it was read in this process.
     pub(super) reason: Option<Reason>,
+}
+
+impl Failure {
+    /// Of a message that a release wrote again which did not write this.
+    pub(super) fn untold() -> Self {
+        Self { state: ReceiptState::Undeliverable.as_str().into(), error: "".into(), reason: None }
+    }
 }
 
 /// Segments without a list where there is one only.

@@ -31,6 +31,7 @@ use super::event::BindId;
 use super::event::Notice;
 use super::event::Token;
 use super::live::Attempt;
+use super::live::Failure;
 use super::live::Live;
 use super::live::NO_CARRIER;
 use super::live::Place;
@@ -297,7 +298,7 @@ impl Dispatch {
         if let Some(verdict) = self.worst_refusal(attempt) {
             return self.decide(now, slot, &Outcome::Refused(verdict));
         }
-        let Some(failure) = attempt.failure.as_deref().cloned() else { return };
+        let failure = attempt.failure.as_deref().cloned().unwrap_or_else(Failure::untold);
         let carrier = self.routes.carrier(attempt.carrier);
         let own = carrier.and_then(|it| it.config.receipts.form.errors.get(&*failure.error));
         let state = ReceiptState::from_word(&failure.state);

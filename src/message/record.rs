@@ -177,6 +177,20 @@ pub enum Record {
         /// How many.
         count: u64,
     },
+    /// What a receipt said of an attempt that did not arrive whole, written again behind the message
+    /// that has it.
+    CarriedFailure {
+        /// The message.
+        id: MessageId,
+        /// The attempt.
+        attempt: u16,
+        /// The receipt's state, as in [`ReceiptRecord::state`].
+        state: Box<str>,
+        /// The carrier's error code as it came; empty when it gave none.
+        error: Box<str>,
+        /// What the receipt made of both.
+        reason: Option<Reason>,
+    },
 }
 
 /// A set of segments of one message, at most 255.
@@ -467,14 +481,23 @@ impl Flavor for Grow<'_> {
     }
 }
 
-/// The version that [`Record::encode`] writes in front of each record.
-const VERSION: u8 = 1;
+/// The newest version of a record. A kind that was added later has the version that brought it, so
+/// that an older release names what it cannot read.
+const VERSION: u8 = 2;
 
 impl Record {
     /// Appends the record's octets: one of version, then the fields (postcard's wire format).
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(VERSION);
+        out.push(self.version());
         append(self, out);
+    }
+
+    /// The version that brought this kind of record.
+    const fn version(&self) -> u8 {
+        match self {
+            Self::CarriedFailure { .. } => 2,
+            _ => 1,
+        }
     }
 
     /// Reads back what [`Self::encode`] wrote.
@@ -485,7 +508,7 @@ impl Record {
     pub fn decode(octets: &[u8]) -> Result<Self, RecordError> {
         let unreadable = RecordError::Unreadable { octets: octets.len() };
         let (version, rest) = octets.split_first().ok_or(unreadable)?;
-        if *version != VERSION {
+        if !(1..=VERSION).contains(version) {
             return Err(RecordError::Version { found: *version, known: VERSION });
         }
         postcard::from_bytes(rest).map_err(|_| unreadable)
@@ -506,9 +529,10 @@ impl Record {
             | Self::Corrected { at, .. }
             | Self::CarriedFinished { at, .. } => *at,
             Self::Inbound(inbound) | Self::InboundWhole { message: inbound, .. } => inbound.at,
-            Self::Carried(_) | Self::CarriedIdempotency { .. } | Self::CarriedUsage { .. } => {
-                Time::ZERO
-            }
+            Self::Carried(_)
+            | Self::CarriedIdempotency { .. }
+            | Self::CarriedUsage { .. }
+            | Self::CarriedFailure { .. } => Time::ZERO,
         }
     }
 
@@ -526,7 +550,7 @@ impl Record {
             Self::Carried(carried) | Self::CarriedFinished { carried, .. } => {
                 Some(carried.submission.id)
             }
-            Self::CarriedIdempotency { id, .. } => Some(*id),
+            Self::CarriedIdempotency { id, .. } | Self::CarriedFailure { id, .. } => Some(*id),
             Self::Inbound(_)
             | Self::InboundWhole { .. }
             | Self::Orphan { .. }
@@ -558,12 +582,28 @@ mod tests {
         };
         let mut octets = Vec::new();
         record.encode(&mut octets);
+        assert_eq!(octets[0], 1, "an older release reads it too");
+        assert_eq!(Record::decode(&octets), Ok(record));
+    }
+
+    #[test]
+    fn a_kind_that_came_later_is_no_riddle_to_an_older_release() {
+        let record = Record::CarriedFailure {
+            id: MessageId::from_u128(5),
+            attempt: 2,
+            state: "EXPIRED".into(),
+            error: "001".into(),
+            reason: None,
+        };
+        let mut octets = Vec::new();
+        record.encode(&mut octets);
+        assert_eq!(octets[0], 2);
         assert_eq!(Record::decode(&octets), Ok(record));
     }
 
     #[test]
     fn a_record_of_a_newer_release_is_named_as_such() {
-        assert_eq!(Record::decode(&[9, 0]), Err(RecordError::Version { found: 9, known: 1 }));
+        assert_eq!(Record::decode(&[9, 0]), Err(RecordError::Version { found: 9, known: 2 }));
         assert_eq!(Record::decode(&[]), Err(RecordError::Unreadable { octets: 0 }));
         assert_eq!(Record::decode(&[1, 200]), Err(RecordError::Unreadable { octets: 2 }));
     }

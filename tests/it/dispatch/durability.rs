@@ -38,6 +38,28 @@ fn a_failed_store_refuses_and_holds_everything_and_goes_on_when_it_recovers() {
 }
 
 #[test]
+fn what_a_receipt_said_outlives_the_record_of_it() {
+    let mut world = World::given(ONE);
+    world.bound("alpha", 0, 1);
+    let id = world.send(Class::Marketing, &three_segments());
+    let first = world.one();
+    world.ok(&first, "a1");
+    let second = world.one();
+    world.receipt("alpha", "a1", "EXPIRED");
+    let before = Position(world.end);
+    world.tell(Event::Renew { before });
+    let behind = world.journal.iter().filter(|(at, _)| *at >= before).map(|(_, record)| record);
+    let behind: Vec<_> = behind.cloned().collect();
+    assert!(
+        matches!(&behind[..], [Record::Carried(_), Record::CarriedFailure { state, .. }, ..] if &**state == "EXPIRED"),
+        "{behind:?}"
+    );
+    world.ok(&second, "a2");
+    assert_eq!(world.end(id), "expired: carrier_expired");
+    world.check_replay();
+}
+
+#[test]
 fn a_receipt_reaches_a_message_that_expired_while_the_process_was_down() {
     let mut world = World::given(&ONE.replace("rate = ", "resend_unknown = true\nrate = "));
     world.bound("alpha", 0, 3);

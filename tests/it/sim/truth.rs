@@ -229,7 +229,7 @@ impl Truth {
                 message.accepted_at = now;
             }
             Record::Carried(_) | Record::CarriedFinished { .. } => {}
-            Record::CarriedIdempotency { .. } => return Ok(()),
+            Record::CarriedIdempotency { .. } | Record::CarriedFailure { .. } => return Ok(()),
             _ if !message.is_accepted() => return broken(about, "a record before it is accepted"),
             Record::Finished { finish, .. } => {
                 if message.finish.is_some() {
@@ -453,6 +453,7 @@ fn cover(record: &Record, coverage: &mut Coverage) {
         Record::CarriedIdempotency { .. } => "carried idempotency".into(),
         Record::CarriedFinished { .. } => "carried finished".into(),
         Record::CarriedUsage { .. } => "carried usage".into(),
+        Record::CarriedFailure { .. } => "carried failure".into(),
     };
     coverage.count(format!("record {name}"));
 }
