@@ -376,21 +376,23 @@ impl Book {
             None => {
                 let route = routes.route_id(&submission.plan.route).unwrap_or(NO_ROUTE);
                 let key = self.keys.intern(&submission.key);
-                let slot = self.table.insert(Live::new(submission, key, route));
-                if finish.is_some() {
-                    self.late.push_back(&mut self.table, slot);
-                }
-                slot
+                self.table.insert(Live::new(submission, key, route))
             }
         };
+        let was_finished = self.table[slot].is_finished();
         self.ages.push_back(&mut self.table, slot);
         restore(&mut self.table[slot], routes, carried);
         let live = &mut self.table[slot];
         if let Some((finish, at)) = finish {
-            live.due = at;
+            (live.state, live.due) = (finish.state, at);
             if let Some(sent) = live.sent.as_deref_mut() {
                 sent.finish = Some(Box::new(finish.clone()));
             }
+        }
+        match (was_finished, live.is_finished()) {
+            (false, true) => self.late.push_back(&mut self.table, slot),
+            (true, false) => self.late.remove(&mut self.table, slot),
+            _ => {}
         }
         self.note_ids(slot);
         // A carried record says nothing of the present time.
