@@ -32,7 +32,16 @@ impl<T: Serialize> IntoResponse for Json<T> {
             return Problem::new(Code::InternalError, "the answer cannot be written")
                 .into_response();
         }
-        let mut response = Response::new(Body::from(octets));
+        Written(octets).into_response()
+    }
+}
+
+/// An answer of 200 whose body is these octets of JSON.
+pub(crate) struct Written(pub(crate) Vec<u8>);
+
+impl IntoResponse for Written {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.0));
         let mut fields = HeaderMap::with_capacity(FIELDS);
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         *response.headers_mut() = fields;

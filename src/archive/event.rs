@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::iter::repeat;
 use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -10,13 +11,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
 use serde::Serializer;
-use serde::ser::SerializeMap;
 
 use crate::archive::Inbound;
 use crate::archive::Message;
 use crate::archive::Origin;
 use crate::archive::SegmentState;
 use crate::archive::number;
+use crate::archive::object::Object;
 use crate::message::EventId;
 use crate::message::MessageId;
 use crate::message::Position;
@@ -176,44 +177,48 @@ impl Event {
 impl Event {
     /// The JSON octets that a webhook carries; the same for the same event at any time.
     pub fn body(&self) -> Vec<u8> {
-        let body = Body { kind: self.kind, timestamp: Stamp(self.at), data: self.data(None) };
-        // Writing to memory fails only for maps with keys that are not text, and there is none.
-        serde_json::to_vec(&body).unwrap_or_default()
+        let mut octets = Vec::with_capacity(BODY_ROOM);
+        let object = Object::begin(&mut octets);
+        self.write_fields(object, None);
+        octets
     }
 
-    /// The `data` of [`Self::body`]; with a mask, the handset's number goes through it, and what
-    /// the handset wrote is left out.
-    pub const fn data(&self, mask: Option<Mask>) -> Data<'_> {
-        Data { subject: &self.subject, mask }
+    /// Writes the event as the feed shows it: what a webhook carries, with its id and its cursor.
+    /// With a mask, the handset's number goes through it, and what the handset wrote is left out.
+    pub fn write(&self, mask: Option<Mask>, out: &mut Vec<u8>) {
+        let mut object = Object::begin(out);
+        object.id("id", self.id());
+        object.id("cursor", Cursor(self.cursor()));
+        self.write_fields(object, mask);
+    }
+
+    fn write_fields(&self, mut object: Object<'_>, mask: Option<Mask>) {
+        object.word("type", self.kind.as_str());
+        object.time("timestamp", Some(self.at));
+        let data = Object::begin(object.name("data"));
+        match &self.subject {
+            Subject::Message(snapshot) => write_snapshot(snapshot, mask, data),
+            Subject::Inbound(inbound) => write_inbound(inbound, mask, data),
+        }
+        object.end();
     }
 }
+
+/// A cursor of the feed as clients carry it.
+#[derive(Clone, Copy, Debug)]
+pub struct Cursor(pub Position);
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0.0)
+    }
+}
+
+/// Octets that most bodies have room in.
+const BODY_ROOM: usize = 1_024;
 
 /// Makes of a number what may be shown of it.
 pub type Mask = fn(&str) -> String;
-
-/// What an event is about, as clients see it.
-#[derive(Debug)]
-pub struct Data<'a> {
-    subject: &'a Subject,
-    mask: Option<Mask>,
-}
-
-impl Serialize for Data<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.subject {
-            Subject::Message(snapshot) => snapshot_map(snapshot, self.mask, serializer),
-            Subject::Inbound(inbound) => inbound_map(inbound, self.mask, serializer),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    #[serde(rename = "type")]
-    kind: EventKind,
-    timestamp: Stamp,
-    data: Data<'a>,
-}
 
 /// A number as people read it, through the mask.
 fn number(kept: &str, mask: Option<Mask>) -> Cow<'_, str> {
@@ -224,90 +229,77 @@ fn number(kept: &str, mask: Option<Mask>) -> Cow<'_, str> {
     }
 }
 
-fn snapshot_map<S: Serializer>(
-    message: &Snapshot,
-    mask: Option<Mask>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(None)?;
-    map.serialize_entry("id", &message.id)?;
-    map.serialize_entry("client_ref", &message.client_ref)?;
-    map.serialize_entry("campaign", &message.campaign)?;
-    map.serialize_entry("to", &number(&message.to, mask))?;
-    map.serialize_entry("class", &message.class)?;
-    map.serialize_entry("state", &message.state)?;
-    map.serialize_entry("previous_state", &message.previous_state)?;
-    map.serialize_entry("reason", &message.reason)?;
-    map.serialize_entry("retryable", &message.reason.map(Reason::is_retryable))?;
-    map.serialize_entry("carrier", &some(&message.carrier))?;
-    map.serialize_entry("carrier_status", &message.carrier_status.map(Status))?;
-    map.serialize_entry("carrier_error", &some(&message.carrier_error))?;
-    map.serialize_entry("route", &message.plan.route)?;
-    map.serialize_entry("attempt", &message.attempt)?;
-    let segments: Vec<_> = message.segments.iter().map(ShownSegment).collect();
-    map.serialize_entry("segments", &segments)?;
-    map.serialize_entry("created_at", &Stamp(message.created_at))?;
-    map.serialize_entry("submitted_at", &message.submitted_at.map(Stamp))?;
-    map.serialize_entry("done_at", &message.done_at.map(Stamp))?;
-    if let Some(at) = message.corrected_at {
-        map.serialize_entry("corrected_at", &Stamp(at))?;
+fn write_snapshot(message: &Snapshot, mask: Option<Mask>, mut object: Object<'_>) {
+    object.id("id", message.id);
+    object.value("client_ref", &message.client_ref);
+    object.value("campaign", &message.campaign);
+    object.value("to", &number(&message.to, mask));
+    object.word("class", message.class.as_str());
+    object.word("state", message.state.as_str());
+    object.word_or_null("previous_state", message.previous_state.map(State::as_str));
+    object.word_or_null("reason", message.reason.map(Reason::as_str));
+    object.value("retryable", &message.reason.map(Reason::is_retryable));
+    object.value("carrier", &some(&message.carrier));
+    match message.carrier_status {
+        Some(status) => {
+            let mut shown = Object::begin(object.name("carrier_status"));
+            shown.value("name", &status.name());
+            shown.value("number", &status.0);
+            shown.end();
+        }
+        None => object.word_or_null("carrier_status", None),
+    }
+    object.value("carrier_error", &some(&message.carrier_error));
+    object.value("route", &message.plan.route);
+    object.value("attempt", &message.attempt);
+    let out = object.name("segments");
+    for (segment, before) in message.segments.iter().zip(std::iter::once(b'[').chain(repeat(b',')))
+    {
+        out.push(before);
+        write_segment(segment, Object::begin(out));
+    }
+    out.extend_from_slice(if message.segments.is_empty() { b"[]" } else { b"]" });
+    object.time("created_at", Some(message.created_at));
+    object.time("submitted_at", message.submitted_at);
+    object.time("done_at", message.done_at);
+    if message.corrected_at.is_some() {
+        object.time("corrected_at", message.corrected_at);
     }
     if let Some(fallback) = &message.fallback {
-        map.serialize_entry("fallback", fallback)?;
+        object.value("fallback", fallback);
     }
-    map.end()
+    object.end();
 }
 
-fn inbound_map<S: Serializer>(
-    inbound: &Inbound,
-    mask: Option<Mask>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    let mut map = serializer.serialize_map(None)?;
-    map.serialize_entry("id", &inbound.id)?;
-    map.serialize_entry("from", &number(&inbound.from, mask))?;
-    map.serialize_entry("to", &inbound.to)?;
-    map.serialize_entry("carrier", &inbound.carrier)?;
+fn write_segment(segment: &SnapshotSegment, mut object: Object<'_>) {
+    object.value("seq", &segment.seq);
+    object.value("carrier_message_id", &some(&segment.carrier_message_id));
+    object.word("state", segment.state.as_str());
+    object.value("error", &some(&segment.error));
+    object.end();
+}
+
+fn write_inbound(inbound: &Inbound, mask: Option<Mask>, mut object: Object<'_>) {
+    object.id("id", inbound.id);
+    object.value("from", &number(&inbound.from, mask));
+    object.value("to", &inbound.to);
+    object.value("carrier", &inbound.carrier);
     let is_shown = mask.is_none();
     if is_shown {
-        map.serialize_entry("text", &inbound.text)?;
+        object.value("text", &inbound.text);
     }
     if inbound.text.is_none() {
         if is_shown {
-            map.serialize_entry("hex", &Hex(&inbound.octets).to_string())?;
+            object.id("hex", Hex(&inbound.octets));
         }
-        map.serialize_entry("data_coding", &inbound.data_coding)?;
+        object.value("data_coding", &inbound.data_coding);
     }
     if is_shown && !inbound.udh.is_empty() {
-        map.serialize_entry("udh", &Hex(&inbound.udh).to_string())?;
+        object.id("udh", Hex(&inbound.udh));
     }
-    map.serialize_entry("complete", &inbound.complete)?;
-    map.serialize_entry("received_at", &Stamp(inbound.at))?;
-    map.end()
-}
-
-struct ShownSegment<'a>(&'a SnapshotSegment);
-
-impl Serialize for ShownSegment<'_> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(4))?;
-        map.serialize_entry("seq", &self.0.seq)?;
-        map.serialize_entry("carrier_message_id", &some(&self.0.carrier_message_id))?;
-        map.serialize_entry("state", self.0.state.as_str())?;
-        map.serialize_entry("error", &some(&self.0.error))?;
-        map.end()
-    }
-}
-
-struct Status(CommandStatus);
-
-impl Serialize for Status {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(2))?;
-        map.serialize_entry("name", &self.0.name())?;
-        map.serialize_entry("number", &self.0.0)?;
-        map.end()
-    }
+    object.value("complete", &inbound.complete);
+    object.time("received_at", Some(inbound.at));
+    object.end();
 }
 
 fn some(text: &str) -> Option<&str> {
@@ -325,6 +317,18 @@ impl fmt::Display for Hex<'_> {
 /// A time as RFC 3339 writes it, in UTC to the millisecond.
 #[derive(Clone, Copy, Debug)]
 pub struct Stamp(pub Time);
+
+impl Stamp {
+    /// Writes it as a JSON text.
+    pub(super) fn write(self, out: &mut Vec<u8>) {
+        out.push(b'"');
+        match written(self.0.as_millis()) {
+            Some(octets) => out.extend_from_slice(&octets),
+            None => out.extend(self.to_string().into_bytes()),
+        }
+        out.push(b'"');
+    }
+}
 
 impl fmt::Display for Stamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
