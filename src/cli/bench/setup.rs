@@ -74,7 +74,7 @@ pub(super) fn write(size: Size, dir: &Path, ports: Ports, keys: &Keys) -> Result
     for (client, hash) in keys.hashes() {
         write!(
             text,
-            "[api.clients.bench-{client}]\nkeys = [\"{hash}\"]\n\
+            "[api.clients.bench_{client}]\nkeys = [\"{hash}\"]\n\
              scopes = [\"messages:write\", \"messages:read\"]\nrate = \"1000000/s\"\n\
              request_rate = \"1000000/s\"\n"
         )?;
@@ -83,11 +83,11 @@ pub(super) fn write(size: Size, dir: &Path, ports: Ports, keys: &Keys) -> Result
     for carrier in 0..size.carriers {
         write!(
             text,
-            "[carriers.bench-{carrier}]\nhost = \"127.0.0.1\"\nport = {}\nsystem_id = \"bench\"\n\
-             binds = {}\nrate = \"1000000/s\"\n[carriers.bench-{carrier}.session]\nwindow = {}\n",
+            "[carriers.bench_{carrier}]\nhost = \"127.0.0.1\"\nport = {}\nsystem_id = \"bench\"\n\
+             binds = {}\nrate = \"1000000/s\"\n[carriers.bench_{carrier}.session]\nwindow = {}\n",
             ports.carrier, size.binds, size.window
         )?;
-        group.push(format!("{{ carrier = \"bench-{carrier}\" }}"));
+        group.push(format!("{{ carrier = \"bench_{carrier}\" }}"));
     }
     write!(text, "[[routes]]\nname = \"all\"\ncarriers = [{{ any = [{}] }}]\n", group.join(", "))?;
     if let Some(hook) = ports.hook {
@@ -96,7 +96,7 @@ pub(super) fn write(size: Size, dir: &Path, ports: Ports, keys: &Keys) -> Result
             let event = if endpoint < size.keys { "message.delivered" } else { "inbound.received" };
             write!(
                 text,
-                "[webhooks.endpoints.bench-{endpoint}]\nclient = \"bench-{}\"\n\
+                "[webhooks.endpoints.bench_{endpoint}]\nclient = \"bench_{}\"\n\
                  url = \"http://127.0.0.1:{hook}/hook\"\nevents = [\"{event}\"]\n\
                  secret = \"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\"\n",
                 endpoint % size.keys
@@ -106,4 +106,25 @@ pub(super) fn write(size: Size, dir: &Path, ports: Ports, keys: &Keys) -> Result
     let path = dir.join("hikyaku.toml");
     std::fs::write(&path, text)?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::config::Source;
+
+    #[test]
+    fn what_is_written_has_no_faults() {
+        let dir = std::env::temp_dir().join(format!("hikyaku-setup-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let size = Size { window: 10, binds: 2, carriers: 3, keys: 2, endpoints: Some(5) };
+        let ports = Ports { api: 8080, carrier: 2775, hook: Some(8081) };
+        let path = write(size, &dir, ports, &Keys::new(2).unwrap()).unwrap();
+        let read = config::read(&Source::from_file(&path).unwrap());
+        std::fs::remove_dir_all(&dir).unwrap();
+        let config = read.unwrap();
+        let counts = (config.api.clients.len(), config.carriers.len());
+        assert_eq!((counts, config.webhooks.endpoints.len()), ((2, 3), 5));
+    }
 }
