@@ -27,8 +27,8 @@ pub struct Config {
     pub flush_every: Span,
     /// After this time a message is written although it has not ended.
     pub write_live_after: Span,
-    /// The most changed messages in memory; above it they are written at once. As many again are
-    /// kept to be found quickly, at about 1 KiB each.
+    /// The most changed messages in memory, at about 1 KiB each; above it they are written at once.
+    /// As many again are kept as octets to be found quickly.
     pub pending_messages: usize,
     /// How many of the latest events are kept in memory for those who follow the feed closely.
     pub recent_events: usize,

@@ -8,28 +8,59 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 use dashmap::DashMap;
+use hashbrown::DefaultHashBuilder;
 use tokio::sync::watch;
 
 use crate::archive::Event;
 use crate::archive::Message;
+use crate::archive::blob;
 use crate::message::MessageId;
 use crate::message::Position;
 
 /// A message in memory.
-#[derive(Clone, Debug)]
-pub(super) struct Live {
-    pub(super) message: Message,
-    /// Whether a row of it exists, of whatever age.
-    pub(super) stored: bool,
-    /// Whether it has changed since that row was written.
-    pub(super) dirty: bool,
+#[derive(Debug)]
+pub(super) enum Live {
+    /// It has changed since its row was written, or has none.
+    Dirty {
+        message: Box<Message>,
+        /// Whether a row of it exists, of whatever age.
+        stored: bool,
+    },
+    /// It is as its row has it.
+    Clean(Packed),
+}
+
+impl Live {
+    /// The message; none never happens, since what was packed can be unpacked.
+    pub(super) fn message(&self) -> Option<Message> {
+        match self {
+            Self::Dirty { message, .. } => Some(Message::clone(message)),
+            Self::Clean(packed) => packed.message(),
+        }
+    }
+}
+
+/// A message as octets, for those that are kept only to be found quickly: they take far less so.
+#[derive(Debug)]
+pub(super) struct Packed(Box<[u8]>);
+
+impl Packed {
+    pub(super) fn of(message: &Message) -> Self {
+        let mut octets = Vec::with_capacity(512);
+        blob::push(message, &mut octets);
+        Self(octets.into())
+    }
+
+    pub(super) fn message(&self) -> Option<Message> {
+        blob::take(&mut &*self.0).ok()
+    }
 }
 
 /// What tailer and readers share.
 #[derive(Debug)]
 pub(super) struct Memory {
     /// Messages that changed lately.
-    pub(super) live: DashMap<MessageId, Live>,
+    pub(super) live: DashMap<MessageId, Live, DefaultHashBuilder>,
     recent: Mutex<Recent>,
     waiters: Mutex<HashMap<MessageId, watch::Sender<()>>>,
     most_waiters: usize,
@@ -69,7 +100,7 @@ impl Memory {
         let recent =
             Recent { start: end, flushed: low, events: VecDeque::new(), most: most_events };
         Self {
-            live: DashMap::new(),
+            live: DashMap::default(),
             recent: Mutex::new(recent),
             waiters: Mutex::new(HashMap::new()),
             most_waiters,

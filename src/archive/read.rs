@@ -20,6 +20,7 @@ use crate::archive::day::DayFile;
 use crate::archive::day::Go;
 use crate::archive::files::Files;
 use crate::archive::memory::FeedPart;
+use crate::archive::memory::Live;
 use crate::archive::memory::Memory;
 use crate::archive::sweep::Sweep;
 use crate::archive::term;
@@ -155,8 +156,9 @@ impl Archive {
         owner: Option<&str>,
     ) -> Result<Option<Message>, StoreError> {
         let owned = |message: &Message| owner.is_none_or(|owner| *message.key == *owner);
-        if let Some(live) = self.inner.memory.live.get(&id) {
-            return Ok(owned(&live.message).then(|| live.message.clone()));
+        let live = self.inner.memory.live.get(&id).and_then(|live| live.message());
+        if live.is_some() {
+            return Ok(live.filter(owned));
         }
         let found = self
             .reading(move |inner| inner.files.read(day::of_message(id), |file| file.message(id)))
@@ -402,24 +404,27 @@ impl Inner {
         Ok(wanted.page(found, stopped))
     }
 
-    /// The newest in memory, one more than wanted.
+    /// The newest of those in memory that are not on disk as they are, one more than wanted.
     fn in_memory(&self, wanted: &Wanted) -> Vec<Message> {
+        let dirty = |live: &Live| match live {
+            Live::Dirty { message, .. } if wanted.is(message) => Some(SearchCursor::of(message)),
+            Live::Dirty { .. } | Live::Clean(_) => None,
+        };
         let live = self.memory.live.iter();
         let mut places: Vec<_> = live
-            .filter(|live| wanted.is(&live.message))
-            .map(|live| (std::cmp::Reverse(SearchCursor::of(&live.message)), live.message.id))
+            .filter_map(|live| Some((std::cmp::Reverse(dirty(live.value())?), *live.key())))
             .collect();
         places.sort_unstable();
         places.truncate(wanted.limit + 1);
         // What leaves the memory meanwhile is found on disk.
-        let still = places.into_iter().filter_map(|(_, id)| self.memory.live.get(&id));
-        still.filter(|live| wanted.is(&live.message)).map(|live| live.message.clone()).collect()
+        let still = places.into_iter().filter_map(|(_, id)| self.memory.live.get(&id)?.message());
+        still.filter(|message| wanted.is(message)).collect()
     }
 
     /// The message as it is now, when it still is what was wanted.
     fn latest(&self, wanted: &Wanted, stored: Message) -> Option<Message> {
-        match self.memory.live.get(&stored.id) {
-            Some(live) => wanted.is(&live.message).then(|| live.message.clone()),
+        match self.memory.live.get(&stored.id).and_then(|live| live.message()) {
+            Some(message) => wanted.is(&message).then_some(message),
             None => Some(stored),
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::archive::Config;
 use crate::archive::Event;
+use crate::archive::Message;
 use crate::archive::Projection;
 use crate::archive::StoreError;
 use crate::archive::Unmatched;
@@ -21,6 +22,7 @@ use crate::archive::files::Files;
 use crate::archive::mark::MarkFile;
 use crate::archive::memory::Live;
 use crate::archive::memory::Memory;
+use crate::archive::memory::Packed;
 use crate::message::MessageId;
 use crate::message::Position;
 use crate::message::Record;
@@ -182,8 +184,7 @@ impl Tailer {
         if let Some(event) = event {
             self.keep(event);
         }
-        self.memory.live.insert(id, Live { message, stored: false, dirty: true });
-        self.dirty.push_back(Dirty { id, since: position, at: now });
+        self.soil(now, position, message, false);
         self.memory.wake(id);
         Ok(())
     }
@@ -191,44 +192,64 @@ impl Tailer {
     /// Writes a message again that lives longer than its day: the key that it is sealed under may
     /// be about to go.
     fn renew(&mut self, now: Time, position: Position, id: MessageId) -> Result<(), StoreError> {
-        if !self.memory.live.contains_key(&id) {
-            let Some(message) = self.load(id)? else { return Ok(()) };
-            self.memory.live.insert(id, Live { message, stored: true, dirty: false });
-        }
-        if let Some(mut live) = self.memory.live.get_mut(&id)
-            && !live.dirty
-        {
-            live.dirty = true;
-            self.dirty.push_back(Dirty { id, since: position, at: now });
+        let clean = match self.memory.live.get(&id).as_deref() {
+            Some(Live::Dirty { .. }) => return Ok(()),
+            Some(Live::Clean(packed)) => packed.message(),
+            None => None,
+        };
+        if let Some(message) = self.or_load(id, clean)? {
+            self.soil(now, position, message, true);
         }
         Ok(())
     }
 
+    /// Keeps a message that has changed at `position` and not before, since it was `stored`.
+    fn soil(&mut self, now: Time, position: Position, message: Message, stored: bool) {
+        let id = message.id;
+        self.memory.live.insert(id, Live::Dirty { message: Box::new(message), stored });
+        self.dirty.push_back(Dirty { id, since: position, at: now });
+    }
+
     fn change(&mut self, now: Time, position: Position, record: Record) -> Result<(), StoreError> {
         let Some(id) = record.message_id() else { return Ok(()) };
-        if !self.memory.live.contains_key(&id) {
-            let Some(message) = self.load(id)? else {
-                self.strays += 1;
+        let mut live = self.memory.live.get_mut(&id);
+        let clean = match live.as_deref_mut() {
+            Some(Live::Dirty { message, .. }) if message.updated >= position => return Ok(()),
+            Some(Live::Dirty { message, .. }) => {
+                let event = self.projection.apply(message, position, record);
+                drop(live);
+                self.changed(id, event);
                 return Ok(());
-            };
-            self.memory.live.insert(id, Live { message, stored: true, dirty: false });
+            }
+            Some(Live::Clean(packed)) => packed.message(),
+            None => None,
+        };
+        drop(live);
+        let is_new = clean.is_none();
+        let Some(mut message) = self.or_load(id, clean)? else {
+            self.strays += 1;
+            return Ok(());
+        };
+        if message.updated < position {
+            let event = self.projection.apply(&mut message, position, record);
+            if message.updated == position {
+                self.soil(now, position, message, true);
+                self.changed(id, event);
+                return Ok(());
+            }
+        }
+        if is_new {
+            self.memory.live.insert(id, Live::Clean(Packed::of(&message)));
             self.clean.push_back(id);
         }
-        let Some(mut live) = self.memory.live.get_mut(&id) else { return Ok(()) };
-        if live.message.updated >= position {
-            return Ok(());
-        }
-        let event = self.projection.apply(&mut live.message, position, record);
-        if live.message.updated == position && !live.dirty {
-            live.dirty = true;
-            self.dirty.push_back(Dirty { id, since: position, at: now });
-        }
-        drop(live);
+        Ok(())
+    }
+
+    fn changed(&mut self, id: MessageId, event: Option<Event>) {
         if let Some(event) = event {
             self.keep(event);
         }
         self.memory.wake(id);
-        Ok(())
     }
 
     fn keep(&mut self, event: Event) {
@@ -237,7 +258,16 @@ impl Tailer {
         self.events.push(event);
     }
 
-    fn load(&mut self, id: MessageId) -> Result<Option<crate::archive::Message>, StoreError> {
+    /// `message`, or the one that its file has.
+    fn or_load(
+        &mut self,
+        id: MessageId,
+        message: Option<Message>,
+    ) -> Result<Option<Message>, StoreError> {
+        if message.is_some() { Ok(message) } else { self.load(id) }
+    }
+
+    fn load(&mut self, id: MessageId) -> Result<Option<Message>, StoreError> {
         let day = day::of_message(id);
         if !self.days.contains_key(&day) {
             if !self.files.has(day) {
@@ -308,11 +338,12 @@ impl Tailer {
         let mut written = Vec::new();
         let mut changes: BTreeMap<Day, Changes> = BTreeMap::new();
         for dirty in &self.dirty {
-            let Some(live) = self.memory.live.get(&dirty.id) else { continue };
-            let ended = live.message.state.is_terminal();
+            let live = self.memory.live.get(&dirty.id);
+            let Some(Live::Dirty { message, stored }) = live.as_deref() else { continue };
+            let ended = message.state.is_terminal();
             if due(dirty, self.write_live_after, ended) {
                 let changes = entry(&mut changes, day::of_message(dirty.id), &self.sealer)?;
-                changes.rows.push(&live.message, live.stored);
+                changes.rows.push(message, *stored);
                 written.push((dirty.id, ended));
             } else {
                 stay.push_back(*dirty);
@@ -383,16 +414,16 @@ impl Tailer {
             if *ended {
                 self.memory.live.remove(id);
             } else {
-                if let Some(mut live) = self.memory.live.get_mut(id) {
-                    live.dirty = false;
-                    live.stored = true;
-                }
+                self.memory.live.alter(id, |_, live| match live {
+                    Live::Dirty { message, .. } => Live::Clean(Packed::of(&message)),
+                    clean @ Live::Clean(_) => clean,
+                });
                 self.clean.push_back(*id);
             }
         }
         while self.clean.len() > self.pending_messages {
             let Some(id) = self.clean.pop_front() else { break };
-            self.memory.live.remove_if(&id, |_, live| !live.dirty);
+            self.memory.live.remove_if(&id, |_, live| matches!(live, Live::Clean(_)));
         }
     }
 
