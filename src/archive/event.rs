@@ -7,6 +7,7 @@ use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::Serialize;
@@ -103,7 +104,7 @@ pub struct Snapshot {
     /// The status that the carrier refused it with.
     pub carrier_status: Option<CommandStatus>,
     /// The receipt's error code as it came; empty for none.
-    pub carrier_error: Box<str>,
+    pub carrier_error: CompactString,
     /// The attempt, from 1; 0 before the first.
     pub attempt: u16,
     /// The segments of that attempt.
@@ -132,11 +133,11 @@ pub struct SnapshotSegment {
     /// Its number, from 1 as people count.
     pub seq: u16,
     /// The carrier's id for it; empty when none is known.
-    pub carrier_message_id: Box<str>,
+    pub carrier_message_id: CompactString,
     /// Where it stands.
     pub state: SegmentState,
     /// The receipt's error code as it came; empty for none.
-    pub error: Box<str>,
+    pub error: CompactString,
 }
 
 /// From where to where a message fell back.

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use hashbrown::HashMap;
 use serde::Deserialize;
 use serde::Serialize;
@@ -188,7 +189,7 @@ struct Tail {
     reason: Option<Reason>,
     carrier: Arc<str>,
     carrier_status: Option<CommandStatus>,
-    carrier_error: Box<str>,
+    carrier_error: CompactString,
     attempt: u16,
     segments: Vec<SnapshotSegment>,
     submitted_at: Option<Time>,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use compact_str::CompactString;
+
 use crate::archive::Entry;
 use crate::archive::Event;
 use crate::archive::EventKind;
@@ -147,7 +149,7 @@ impl Projection {
             }
             Record::Receipt { at, attempt, segment, receipt, .. } => {
                 message.receipt((attempt, segment), &receipt);
-                let receipt = self.receipt(receipt);
+                let receipt = Box::new(self.receipt(receipt));
                 done(at, None, Step::Receipt { attempt, segment, receipt })
             }
             Record::Requeued { at, due, decision, reason, .. } => {
@@ -255,13 +257,13 @@ impl Projection {
             reason: None,
             carrier: Arc::default(),
             carrier_status: None,
-            carrier_error: Box::default(),
+            carrier_error: CompactString::default(),
             attempt: 0,
             submitted_at: None,
             done_at: None,
             corrected_at: None,
             segments: Vec::new(),
-            timeline: Vec::with_capacity(USUAL_ENTRIES),
+            timeline: Vec::with_capacity(1),
             omitted: 0,
         }
     }
@@ -299,6 +301,10 @@ impl Message {
             self.timeline.remove(TIMELINE_ENTRIES / 2);
             self.omitted = self.omitted.saturating_add(1);
         }
+        // Many wait for long with the first entry only.
+        if self.timeline.len() == self.timeline.capacity() && self.timeline.len() < USUAL_ENTRIES {
+            self.timeline.reserve_exact(USUAL_ENTRIES - self.timeline.len());
+        }
         self.timeline.push(Entry { position, at, step });
     }
 
@@ -325,7 +331,7 @@ impl Message {
         let taken = answer.status == CommandStatus::ESME_ROK;
         let segment = self.segment(attempt, number);
         segment.status = Some(answer.status);
-        segment.carrier_message_id = answer.carrier_message_id.clone();
+        segment.carrier_message_id = (&*answer.carrier_message_id).into();
         if !matches!(segment.state, SegmentState::Delivered | SegmentState::Failed) {
             segment.state = if taken { SegmentState::Submitted } else { SegmentState::Refused };
         }
@@ -347,10 +353,10 @@ impl Message {
 
     fn receipt(&mut self, (attempt, number): (u16, u8), receipt: &ReceiptRecord) {
         let segment = self.segment(attempt, number);
-        segment.receipt = receipt.state.clone();
-        segment.error = receipt.error.clone();
+        segment.receipt = (&*receipt.state).into();
+        segment.error = (&*receipt.error).into();
         if segment.carrier_message_id.is_empty() {
-            segment.carrier_message_id = receipt.carrier_message_id.clone();
+            segment.carrier_message_id = (&*receipt.carrier_message_id).into();
         }
         if receipt.is_final {
             let delivered = &*receipt.state == DELIVERED;
@@ -376,7 +382,7 @@ impl Message {
             self.carrier = (*finish.carrier).into();
         }
         self.carrier_status = finish.carrier_status;
-        self.carrier_error = finish.carrier_error.clone();
+        self.carrier_error = (&*finish.carrier_error).into();
     }
 
     /// The segment with this number, made when it is new.
@@ -407,11 +413,11 @@ impl Segment {
             attempt,
             segment: number,
             carrier,
-            carrier_message_id: Box::default(),
+            carrier_message_id: CompactString::default(),
             state: SegmentState::Waiting,
             status: None,
-            receipt: Box::default(),
-            error: Box::default(),
+            receipt: CompactString::default(),
+            error: CompactString::default(),
         }
     }
 
@@ -430,7 +436,7 @@ impl Segment {
             _ => SegmentState::Unknown,
         };
         Self {
-            carrier_message_id: carried.carrier_message_id,
+            carrier_message_id: carried.carrier_message_id.into(),
             state,
             status: carried.status,
             ..Self::new(carried.attempt, carried.segment, carried.carrier.into())

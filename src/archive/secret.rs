@@ -125,8 +125,11 @@ impl Serialize for OpenTimeline<'_> {
         for entry in self.0 {
             match &entry.step {
                 Step::Receipt { attempt, segment, receipt } => {
-                    let step =
-                        OpenStep { attempt: *attempt, segment: *segment, receipt: receipt.into() };
+                    let step = OpenStep {
+                        attempt: *attempt,
+                        segment: *segment,
+                        receipt: (&**receipt).into(),
+                    };
                     seq.serialize_element(&OpenEntry { at: entry, step })?;
                 }
                 _ => seq.serialize_element(entry)?,

@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
+use compact_str::CompactString;
 use serde::Deserialize;
 use serde::Serialize;
 
@@ -78,7 +79,7 @@ pub struct Message {
     /// The last status other than `ESME_ROK` that a carrier answered with.
     pub carrier_status: Option<CommandStatus>,
     /// The receipt's error code as it came; empty for none.
-    pub carrier_error: Box<str>,
+    pub carrier_error: CompactString,
     /// The first try on the first carrier is 1; a fallback adds one; 0 before that.
     pub attempt: u16,
     /// When a carrier had all segments of the present attempt.
@@ -125,15 +126,15 @@ pub struct Segment {
     /// The carrier that it was sent to.
     pub carrier: Arc<str>,
     /// The carrier's id for it, in the answer's own form; empty when none is known.
-    pub carrier_message_id: Box<str>,
+    pub carrier_message_id: CompactString,
     /// Where it stands.
     pub state: SegmentState,
     /// What the carrier answered.
     pub status: Option<CommandStatus>,
     /// The state that the last receipt told, in the words of SMPP; empty before one.
-    pub receipt: Box<str>,
+    pub receipt: CompactString,
     /// The receipt's error code as it came; empty for none.
-    pub error: Box<str>,
+    pub error: CompactString,
 }
 
 /// Where a segment stands.
@@ -232,7 +233,7 @@ pub enum Step {
         /// The segment, from 0.
         segment: u8,
         /// What it says.
-        receipt: ReceiptRecord,
+        receipt: Box<ReceiptRecord>,
     },
     /// It went back to its lane.
     Requeued {

@@ -596,7 +596,7 @@ async fn every_property_finds_its_messages_in_memory_and_on_disk() {
             let campaign =
                 Search { campaign: probe.campaign.as_deref().map(Into::into), ..Search::default() };
             let carrier_message_id = Search {
-                carrier_message_id: carrier_id.map(|id| id.as_ref().into()),
+                carrier_message_id: carrier_id.map(|id| id.to_string()),
                 ..Search::default()
             };
             let state = Search { state: Some(probe.state), limit: 3, ..Search::default() };
