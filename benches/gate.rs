@@ -24,8 +24,10 @@ use std::process::Command;
 use std::process::ExitCode;
 
 use bytes::BytesMut;
+use hikyaku::archive;
 use hikyaku::journal;
 use hikyaku::journal::disk::Files;
+use hikyaku::message::Position;
 use hikyaku::message::Record;
 use hikyaku::pdu::Body;
 use hikyaku::pdu::Frames;
@@ -38,6 +40,7 @@ use hikyaku::seal::Keys;
 use hikyaku::text::EncodingChoice;
 use hikyaku::text::Profile;
 use hikyaku::text::plan;
+use hikyaku::time::Time;
 use tokio_util::codec::Decoder;
 
 use crate::play::Play;
@@ -45,7 +48,7 @@ use crate::play::Play;
 /// What is counted: its name, how often its work is done, and the work.
 struct Measure(&'static str, u32, fn(u32));
 
-const MEASURES: [Measure; 18] = [
+const MEASURES: [Measure; 19] = [
     Measure("decode_submit_sm", 1_000, |n| decode(&pdus::submit_sm(TEXT), n)),
     Measure("encode_submit_sm", 1_000, |n| encode_all(&pdus::submit_sm(TEXT), n)),
     Measure("decode_submit_sm_resp", 1_000, |n| decode(&pdus::submit_sm_resp(), n)),
@@ -64,6 +67,7 @@ const MEASURES: [Measure; 18] = [
     Measure("dispatch_life_10_segments", LIVES / 10, |n| life(10, n)),
     Measure("journal_append", LIVES, append),
     Measure("journal_decode", LIVES, decode_records),
+    Measure("archive_write", LIVES, archive_write),
 ];
 
 const TEXT: &[u8] = b"Your code is 123456.";
@@ -299,4 +303,22 @@ fn decode_records(times: u32) {
         encoded.push(octets);
     }
     counted(|| encoded.iter().for_each(|octets| drop(black_box(Record::decode(octets).unwrap()))));
+}
+
+/// Whole lives applied and written, in one flush.
+fn archive_write(times: u32) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = archive::Config { dir: dir.path().to_owned(), ..archive::Config::default() };
+    let (mut tailer, _archive) = archive::open(&config, Position(0), &Keys::known(1)).unwrap();
+    let now = Time::from_secs(1_790_000_000);
+    let records = records(times);
+    counted(|| {
+        for (number, record) in (0..).zip(records) {
+            // As far apart as they are in a journal.
+            let [position, next] = [number, number + 1].map(|at: u64| Position(at * 200));
+            tailer.apply(now, position, next, record).unwrap();
+        }
+        tailer.publish();
+        tailer.flush_all(now).unwrap();
+    });
 }
