@@ -371,6 +371,9 @@ impl Book {
             Some(slot) => {
                 self.forget_ids(slot);
                 self.ages.remove(&mut self.table, slot);
+                if self.table[slot].is_finished() {
+                    self.late.remove(&mut self.table, slot);
+                }
                 slot
             }
             None => {
@@ -379,7 +382,6 @@ impl Book {
                 self.table.insert(Live::new(submission, key, route))
             }
         };
-        let was_finished = self.table[slot].is_finished();
         self.ages.push_back(&mut self.table, slot);
         restore(&mut self.table[slot], routes, carried);
         let live = &mut self.table[slot];
@@ -389,10 +391,9 @@ impl Book {
                 sent.finish = Some(Box::new(finish.clone()));
             }
         }
-        match (was_finished, live.is_finished()) {
-            (false, true) => self.late.push_back(&mut self.table, slot),
-            (true, false) => self.late.remove(&mut self.table, slot),
-            _ => {}
+        // Its first record may be gone when this one is read again: its place is here, then too.
+        if live.is_finished() {
+            self.late.push_back(&mut self.table, slot);
         }
         self.note_ids(slot);
         // A carried record says nothing of the present time.
