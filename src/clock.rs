@@ -25,7 +25,12 @@ impl Clock {
     /// journal has seen is never in the future.
     pub fn start_after(last: Time) -> Self {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { anchor: Instant::now(), at: (Time::ZERO + wall).max(last) }
+        Self::start_at((Time::ZERO + wall).max(last))
+    }
+
+    /// A clock that begins at `at`, whatever the wall clock says: a simulated one.
+    pub fn start_at(at: Time) -> Self {
+        Self { anchor: Instant::now(), at }
     }
 
     /// The time.

@@ -1,6 +1,10 @@
-//! The real archive behind the gateway, on files of a real disk that keeps what it is told: what
-//! crashes here is the process, between any two of the archive's steps.
+//! The real archive behind the gateway, on files of a real disk: the process may die between any two
+//! of the archive's steps, and the machine within any of them.
+//!
+//! SQLite syncs its log with each commit. So what a power loss leaves of a write is some of its
+//! commits, file by file, and of the next one the first octets, with nothing or anything behind them.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hikyaku::archive;
@@ -20,6 +24,7 @@ use super::feed::Feed;
 use super::story::Broken;
 use super::story::Kept;
 use super::story::broken;
+use super::world::Death;
 
 /// The archive of one world.
 pub(super) struct Books {
@@ -28,10 +33,24 @@ pub(super) struct Books {
     open: Option<(Tailer, Archive)>,
     /// Where the mark was before the last flush: a crash may come before it is moved.
     mark_before: Option<Position>,
+    doom: Doom,
+    /// How long SQLite's logs were before the last flush.
+    logs_before: BTreeMap<String, usize>,
     /// How far behind it follows.
     lag: Duration,
     follow_at: Time,
     draws: Draws,
+}
+
+/// Whether the machine loses its power within a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doom {
+    /// It does not.
+    None,
+    /// In the next one.
+    Next,
+    /// In the last one.
+    Now,
 }
 
 impl std::fmt::Debug for Books {
@@ -40,15 +59,28 @@ impl std::fmt::Debug for Books {
     }
 }
 
+fn fresh() -> TempDir {
+    let memory = std::path::Path::new("/dev/shm");
+    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+    dir.unwrap()
+}
+
+/// The files of a directory.
+fn contents(dir: &std::path::Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap());
+    let read = |entry: std::fs::DirEntry| {
+        (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
+    };
+    entries.map(read).collect()
+}
+
 fn wrong(error: impl std::fmt::Display) -> Broken {
     Broken { message: None, how: format!("the archive: {error}") }
 }
 
 impl Books {
     pub(super) fn new(mut draws: Draws) -> Self {
-        let memory = std::path::Path::new("/dev/shm");
-        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-        let dir = dir.unwrap();
+        let dir = fresh();
         let config = archive::Config {
             dir: dir.path().to_owned(),
             flush_every: Span::secs(draws.pick(&[2, 10, 40])),
@@ -59,7 +91,17 @@ impl Books {
             ..archive::Config::default()
         };
         let lag = draws.pick(&[Duration::ZERO, Duration::from_secs(3)]);
-        Self { dir, config, open: None, mark_before: None, lag, follow_at: Time::ZERO, draws }
+        Self {
+            dir,
+            config,
+            open: None,
+            mark_before: None,
+            doom: Doom::None,
+            logs_before: BTreeMap::new(),
+            lag,
+            follow_at: Time::ZERO,
+            draws,
+        }
     }
 
     /// The process starts; the journal ends there.
@@ -70,10 +112,14 @@ impl Books {
     }
 
     /// The process is gone: what was not written is lost, and perhaps the last move of the mark.
-    pub(super) fn die(&mut self, coverage: &mut Coverage) {
-        if self.open.take().is_none() {
+    pub(super) fn die(&mut self, death: Death, coverage: &mut Coverage) {
+        if self.open.is_none() {
             return;
         }
+        if death != Death::Killed {
+            return self.lose_power(coverage);
+        }
+        self.open = None;
         if let Some(before) = self.mark_before.take()
             && self.draws.per_mille(500)
         {
@@ -81,6 +127,68 @@ impl Books {
             let low = i64::try_from(before.0).unwrap();
             let db = rusqlite::Connection::open(self.dir.path().join("archive.db")).unwrap();
             db.execute("UPDATE mark SET low = ?1", [low]).unwrap();
+        }
+    }
+
+    /// Where messages are read.
+    pub(super) fn archive(&self) -> Option<&Archive> {
+        self.open.as_ref().map(|(_, archive)| archive)
+    }
+
+    /// The next write is torn by a loss of power.
+    pub(super) fn doom(&mut self) {
+        self.doom = Doom::Next;
+    }
+
+    /// Whether that has come.
+    pub(super) fn is_torn(&self) -> bool {
+        self.doom == Doom::Now
+    }
+
+    /// What is on the disk stays: the logs are not taken into the files, as a process does that
+    /// closes them.
+    fn lose_power(&mut self, coverage: &mut Coverage) {
+        coverage.count("archive loses power".into());
+        let mut files = contents(self.dir.path());
+        files.retain(|name, _| !name.ends_with("-shm"));
+        if std::mem::replace(&mut self.doom, Doom::None) == Doom::Now {
+            self.tear(&mut files, coverage);
+        }
+        self.mark_before = None;
+        self.open = None;
+        self.dir = fresh();
+        self.config.dir = self.dir.path().to_owned();
+        for (name, octets) in files {
+            std::fs::write(self.dir.path().join(name), octets).unwrap();
+        }
+    }
+
+    /// Takes a part of the last write back: the days are written one after the other, then the mark.
+    fn tear(&mut self, files: &mut BTreeMap<String, Vec<u8>>, coverage: &mut Coverage) {
+        let before = |name: &str| self.logs_before.get(name).copied().unwrap_or_default();
+        let logs = files.iter_mut().filter(|(name, _)| name.ends_with("-wal"));
+        // One that is shorter began anew, after it was taken into its file.
+        let logs = logs.map(|(name, octets)| (before(name), name, octets));
+        let mut logs: Vec<_> = logs.filter(|(before, _, log)| log.len() > *before).collect();
+        logs.sort_by_key(|(_, name, _)| (name.starts_with("archive.db"), (*name).clone()));
+        let torn = self.draws.index(logs.len() + 1);
+        for (place, (before, name, log)) in logs.into_iter().enumerate().skip(torn) {
+            let keep = if place > torn { 0 } else { self.draws.index(log.len() - before + 1) };
+            if place == torn {
+                let is_mark = name.starts_with("archive.db");
+                coverage.count_if(is_mark, "archive torn in its mark");
+                coverage.count_if(!is_mark, "archive torn in a day");
+            }
+            let rest = log.len() - before - keep;
+            log.truncate(before + keep);
+            match self.draws.below(3) {
+                0 if place == torn => log.resize(before + keep + rest, 0),
+                1 if place == torn => {
+                    let draws = &mut self.draws;
+                    log.extend((0..rest).map(|_| draws.next().to_le_bytes()[0]));
+                }
+                _ => {}
+            }
         }
     }
 
@@ -111,6 +219,12 @@ impl Books {
         tailer.publish();
         if tailer.flush_due() <= now {
             self.mark_before = Some(*archive.passed().borrow());
+            if self.doom == Doom::Next {
+                let logs = contents(self.dir.path());
+                self.logs_before =
+                    logs.iter().map(|(name, log)| (name.clone(), log.len())).collect();
+                self.doom = Doom::Now;
+            }
             tailer.flush(now).map_err(wrong)?;
             coverage.count("archive writes".into());
         }
@@ -167,9 +281,15 @@ impl Books {
                 }
             }
         }
-        match wanted.next() {
-            Some(missing) => broken(None, format!("the feed lacks {missing:?}")),
-            None => Ok(()),
+        if let Some(missing) = wanted.next() {
+            return broken(None, format!("the feed lacks {missing:?}"));
         }
+        for (id, expected) in feed.messages() {
+            let found = runtime.block_on(archive.message(*id, None)).map_err(wrong)?;
+            if found.as_ref() != Some(expected) {
+                return broken(None, format!("the archive has {found:?}, must have {expected:?}"));
+            }
+        }
+        Ok(())
     }
 }

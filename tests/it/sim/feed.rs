@@ -68,6 +68,11 @@ impl Feed {
         Ok(())
     }
 
+    /// All messages with all that happened to them.
+    pub(super) fn messages(&self) -> impl Iterator<Item = (&MessageId, &Message)> {
+        self.messages.iter()
+    }
+
     /// How many terminal events a message has had.
     pub(super) fn ends(&self, id: MessageId) -> u32 {
         self.ends.get(&id).copied().unwrap_or_default()

@@ -4,6 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use hikyaku::dispatch;
+use hikyaku::dispatch::SheddingConfig;
 use hikyaku::journal;
 use hikyaku::message::Class;
 use hikyaku::message::ReceiptsWanted;
@@ -43,6 +44,8 @@ pub(super) struct Plan {
     pub(super) hooks: u64,
     /// Whether the real archive follows too.
     pub(super) has_archive: bool,
+    /// The HTTP door that clients come by; the dispatcher is told directly without one.
+    pub(super) door: Option<DoorPlan>,
 }
 
 /// A config of carriers, routes and limits.
@@ -91,6 +94,15 @@ pub(super) struct Manners {
     pub(super) caps: Vec<(Duration, u64)>,
 }
 
+/// What the HTTP door lets in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct DoorPlan {
+    /// How many messages a key may hand in a second.
+    pub(super) rate: u64,
+    /// How many requests may wait for the dispatcher.
+    pub(super) queue: usize,
+}
+
 /// What a client hands in.
 #[derive(Clone, Debug)]
 pub(super) struct Request {
@@ -135,6 +147,8 @@ pub(super) enum Fault {
     PowerLoss,
     /// The machine loses its power within the `n`th operation of the disk from now.
     CrashAtOperation { n: u64 },
+    /// The machine loses its power as the archive writes next.
+    CrashInArchive,
 }
 
 /// When all faults and requests are over.
@@ -178,7 +192,9 @@ impl Plan {
             (from, from + draws.millis(10, 60_000))
         });
         let hooks = draws.pick(&[0, 1, 2]);
-        let has_archive = lie.is_none() && draws.per_mille(200);
+        let has_archive = lie.is_none() && draws.per_mille(250);
+        let door = (has_archive && !is_crowd && draws.per_mille(500))
+            .then(|| DoorPlan { rate: draws.pick(&[1, 5, 1_000]), queue: draws.pick(&[4, 64]) });
         Self {
             carriers,
             versions,
@@ -190,6 +206,7 @@ impl Plan {
             lie,
             hooks,
             has_archive,
+            door,
         }
     }
 }
@@ -225,8 +242,21 @@ impl Version {
             rates[0] = Some(carriers[0].rate);
         }
         let (limits, _) = limits(draws);
-        let dispatch = dispatch::Config { reference_hold: self.dispatch.reference_hold, ..limits };
+        // What was forgotten for want of room stays so, and a replay does not know what room there was.
+        let dispatch = dispatch::Config {
+            reference_hold: self.dispatch.reference_hold,
+            orphan_limit: self.dispatch.orphan_limit,
+            late_limit: self.dispatch.late_limit,
+            repeat_limit: self.dispatch.repeat_limit,
+            ..limits
+        };
         Self { tables: tables(draws, carriers, &rates), dispatch, rates }
+    }
+
+    /// Whether things that were seen may be forgotten for want of room.
+    pub(super) fn forgets(&self) -> bool {
+        let usual = dispatch::Config::default();
+        self.dispatch.orphan_limit < usual.orphan_limit
     }
 
     /// A fresh reading of it.
@@ -448,6 +478,16 @@ fn limits(draws: &mut Draws) -> (dispatch::Config, journal::Config) {
     if draws.per_mille(150) {
         config.live_limit = draws.between(5, 30);
     }
+    if draws.per_mille(150) {
+        let mut few = || draws.between(1, 12);
+        config.backlog_limit = few();
+        config.idempotency_limit = few();
+        config.orphan_limit = few();
+        config.late_limit = few();
+        config.repeat_limit = few();
+        let (transactional, marketing) = draws.pick(&[(95, 80), (70, 40), (100, 100)]);
+        config.shedding = SheddingConfig { transactional, marketing };
+    }
     let journal = journal::Config {
         segment_bytes: draws.pick(&[4 << 10, 16 << 10, 64 << 10]),
         ..journal::Config::default()
@@ -533,7 +573,7 @@ fn faults(draws: &mut Draws, carriers: usize) -> Vec<(Duration, Fault)> {
 fn fault(draws: &mut Draws, carriers: usize) -> Fault {
     let carrier = draws.index(carriers);
     let lasts = draws.millis(200, 45_000);
-    match draws.below(13) {
+    match draws.below(15) {
         0 | 1 => Fault::Cut { carrier },
         2 | 3 => Fault::BlackHole { carrier, lasts },
         4 => Fault::Unbind { carrier },
@@ -543,6 +583,7 @@ fn fault(draws: &mut Draws, carriers: usize) -> Fault {
         8 => Fault::Kill,
         9 | 10 => Fault::PowerLoss,
         11 => Fault::Suspend { lasts: draws.millis(1_000, 90_000) },
+        12 | 13 => Fault::CrashInArchive,
         _ => Fault::CrashAtOperation { n: draws.below(40) },
     }
 }

@@ -10,6 +10,7 @@ use hikyaku::dispatch::Event;
 use hikyaku::journal::Appender;
 use hikyaku::journal::Batch;
 use hikyaku::journal::OpenError;
+use hikyaku::journal::PushError;
 use hikyaku::journal::Reader;
 use hikyaku::journal::Trimmer;
 use hikyaku::journal::Writer;
@@ -22,8 +23,10 @@ use hikyaku::message::Submission;
 use hikyaku::seal::Keys;
 use hikyaku::time::Time;
 
+use super::door::Door;
 use super::draw::Draws;
 use super::draw::Skew;
+use super::limits::Limits;
 use super::link::Link;
 use super::plan::Plan;
 use super::plan::Version;
@@ -50,6 +53,9 @@ pub(super) struct Process {
     /// Bodies that are being read.
     fetches: VecDeque<(Time, MessageId, Position)>,
     scratch: Vec<u8>,
+    pub(super) limits: Limits,
+    /// Where clients come in, if not to the dispatcher itself.
+    pub(super) door: Option<Door>,
     /// How its clock goes; it never goes back while the process lives.
     pub(super) skew: Skew,
 }
@@ -141,6 +147,8 @@ impl Process {
             is_failed: false,
             fetches: VecDeque::new(),
             scratch: Vec::new(),
+            limits: Limits::new(&version.dispatch),
+            door: None,
             skew: Skew::of(world, now),
         })
     }
@@ -149,6 +157,10 @@ impl Process {
     pub(super) fn reload(&mut self, now: Time, version: &Version, net: &mut Net) {
         let (carriers, routes) = version.parts();
         self.dispatch.reconfigure(now, version.dispatch.clone(), carriers, routes).unwrap();
+        self.limits.config = version.dispatch.clone();
+        if let Some(door) = &self.door {
+            door.reload(version.routes(), version.dispatch.shedding);
+        }
         for link in &mut self.links {
             link.want(now, net, version.rates[link.carrier].is_some());
         }
@@ -159,7 +171,8 @@ impl Process {
         let links = self.links.iter().filter_map(Link::next);
         let fetch = self.fetches.front().map(|(at, ..)| *at);
         let inbox = (!self.inbox.is_empty()).then_some(Time::ZERO);
-        let rest = [self.dispatch.poll_timeout(), self.sync_at, fetch, inbox];
+        let door = self.door.as_ref().and_then(Door::next);
+        let rest = [self.dispatch.poll_timeout(), self.sync_at, fetch, inbox, door];
         links.chain(rest.into_iter().flatten()).min().map(|at| self.skew.world(at))
     }
 
@@ -177,11 +190,17 @@ impl Process {
         events.extend(self.inbox.drain(..));
         told.extend(events.iter().cloned());
         for event in events {
+            if let Event::Accept { ticket, submission } = &event {
+                // What is made by now is counted.
+                self.commit()?;
+                self.limits.foresee(*ticket, submission, &self.dispatch.snapshot(now));
+            }
             self.dispatch.hear(now, event);
         }
         self.dispatch.turn(now);
         self.wake(now)?;
-        self.commit()
+        self.commit()?;
+        self.limits.hold(now, &self.dispatch.snapshot(now))
     }
 
     fn wake(&mut self, now: Time) -> Result<(), Broken> {
@@ -206,13 +225,15 @@ impl Process {
     }
 
     pub(super) fn commit(&mut self) -> Result<(), Broken> {
-        let Self { dispatch, appender, scratch, .. } = self;
+        let Self { dispatch, appender, scratch, limits, .. } = self;
         let pushed = dispatch.commit(|record| {
             scratch.clear();
             record.encode(scratch);
-            appender.push(scratch)
+            let position = appender.push(scratch)?;
+            limits.undurable.push_back(position);
+            Ok(position)
         });
-        pushed.map_err(|error| Broken { message: None, how: error.to_string() })?;
+        pushed.map_err(|error: PushError| Broken { message: None, how: error.to_string() })?;
         self.has_begun = true;
         while let Some(batch) = self.appender.take_batch() {
             self.batches.push_back(batch);
@@ -243,6 +264,7 @@ impl Process {
         if failed {
             self.sync_at = Some(now + RETRY);
         } else if let Ok(end) = outcome {
+            self.limits.durable(end);
             self.dispatch.handle(now, Event::Durable { end });
         }
         Some(failed)
@@ -258,6 +280,7 @@ impl Process {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.is_synced() && self.inbox.is_empty() && self.fetches.is_empty()
+        let is_open = self.door.as_ref().is_some_and(|door| door.next().is_some());
+        self.is_synced() && self.inbox.is_empty() && self.fetches.is_empty() && !is_open
     }
 }

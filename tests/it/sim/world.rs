@@ -34,6 +34,8 @@ use super::carrier::SENDER;
 use super::carrier::message_of;
 use super::carrier::receipt_id;
 use super::coverage::Coverage;
+use super::door::Door;
+use super::door::Inside;
 use super::draw::Draws;
 use super::feed::Feed;
 use super::hooks::Hook;
@@ -61,6 +63,12 @@ const DEADLINE: Duration = Duration::from_secs(3 * 3_600);
 
 /// How long nothing may happen before all is checked: longer than early receipts wait.
 const QUIET: Duration = Duration::from_secs(100);
+
+/// The first ticket of those who ask the dispatcher itself; a door counts from zero.
+const DIRECT: u64 = 1 << 40;
+
+/// The longest that a client waits to ask again when it is told to.
+const PATIENT: Duration = Duration::from_secs(90);
 
 /// The longest that is waited for something when nothing is to happen.
 const TICK: Duration = Duration::from_secs(1);
@@ -96,9 +104,11 @@ pub(super) struct World {
     /// Whether the disk lies by now, and whether the power has failed on that.
     is_lied_to: bool,
     is_ended: bool,
-    clients: Vec<Client>,
+    pub(super) clients: Vec<Client>,
+    /// When who reads how it stands with its message.
+    pub(super) reads: Vec<(Time, usize)>,
     cancels: Vec<(Time, MessageId)>,
-    tickets: BTreeMap<Ticket, (usize, Asked)>,
+    pub(super) tickets: BTreeMap<Ticket, (usize, Asked)>,
     next_ticket: u64,
     /// For the story.
     tokens: HashMap<Token, usize>,
@@ -116,22 +126,32 @@ pub(super) struct World {
 
 /// One request and who makes it.
 #[derive(Debug)]
-struct Client {
-    request: Request,
-    next: Next,
-    tries: u32,
+pub(super) struct Client {
+    pub(super) request: Request,
+    pub(super) next: Next,
+    pub(super) tries: u32,
 }
 
 /// What a client does next.
 #[derive(Debug)]
-enum Next {
+pub(super) enum Next {
     Ask(Time),
     Await { until: Time },
     Rest,
 }
 
+/// How a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Asked {
+pub(super) enum Death {
+    Killed,
+    /// With its machine; perhaps nobody tells its peers.
+    PowerLost {
+        is_silent: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
     Accept,
     Cancel,
 }
@@ -174,9 +194,10 @@ impl World {
             is_lied_to: false,
             is_ended: false,
             clients: clients.collect(),
+            reads: Vec::new(),
             cancels: Vec::new(),
             tickets: BTreeMap::new(),
-            next_ticket: 0,
+            next_ticket: DIRECT,
             tokens: HashMap::new(),
             ids: IdSource::new(draws.next()),
             faults: plan.faults.iter().copied().collect(),
@@ -285,8 +306,9 @@ impl World {
         let carriers = self.carriers.iter().filter_map(Carrier::next);
         let fault = self.faults.front().map(|(at, _)| START + *at);
         let cancels = self.cancels.iter().map(|(at, _)| *at);
+        let reads = self.reads.iter().map(|(at, _)| *at);
         let rest = [self.net.next(self.suspended_until), process, fault, self.disk_well_at, lie];
-        clients.chain(carriers).chain(cancels).chain(rest.into_iter().flatten()).min()
+        clients.chain(carriers).chain(cancels).chain(reads).chain(rest.into_iter().flatten()).min()
     }
 
     /// Everything that is due now.
@@ -341,6 +363,7 @@ impl World {
                 if let Some(books) = &mut self.books {
                     books.start(process.reader.end())?;
                 }
+                let process = self.with_door(process);
                 self.hooks.iter_mut().for_each(Hook::start);
                 self.process = Some(process);
                 // What is durable by now was written by the clock of the process before.
@@ -365,6 +388,23 @@ impl World {
         }
     }
 
+    /// The process with a door before it, when this world has one.
+    fn with_door(&mut self, mut process: Process) -> Process {
+        let archive = self.books.as_ref().and_then(Books::archive);
+        let (Some(plan), Some(archive)) = (self.plan.door, archive) else { return process };
+        let version = &self.plan.versions[self.versions.len() - 1];
+        process.door = Some(Door::open(Inside {
+            plan,
+            now: process.skew.local(self.now),
+            ids: IdSource::new(self.draws.next()),
+            routes: version.routes(),
+            shedding: version.dispatch.shedding,
+            archive,
+            durable: process.reader.end(),
+        }));
+        process
+    }
+
     /// What the machine says when the process starts: it may have been set wrong, or right.
     fn wall_clock(&mut self) -> Time {
         let error = self.draws.millis(1_000, 400_000);
@@ -376,8 +416,9 @@ impl World {
     }
 
     /// The process is gone; what the disk keeps is in `self.disk` already.
-    fn die(&mut self, is_silent: bool) {
+    fn die(&mut self, death: Death) {
         let Some(process) = self.process.take() else { return };
+        let is_silent = death == Death::PowerLost { is_silent: true };
         for connection in process.links.iter().filter_map(super::link::Link::connection) {
             self.net.abandon(self.now, connection, is_silent);
         }
@@ -385,7 +426,7 @@ impl World {
         self.suspended_until = self.now;
         self.trim = (Position(0), Position(0));
         if let Some(books) = &mut self.books {
-            books.die(&mut self.coverage);
+            books.die(death, &mut self.coverage);
         }
         for hook in &mut self.hooks {
             hook.die(&mut self.coverage);
@@ -417,12 +458,15 @@ impl World {
                 self.story.tell(self.now, None, || "a sync fails".into());
             }
         }
+        self.turn_door()?;
+        let Some(process) = &mut self.process else { return Ok(()) };
         process.think(here, &mut told)?;
         for event in told {
             self.tell_event(&event);
         }
         self.follow_log()?;
         self.act()?;
+        self.turn_door()?;
         let sync = if self.now < self.slow_until.0 {
             self.slow_until.1
         } else {
@@ -441,6 +485,10 @@ impl World {
         let Some(process) = &mut self.process else { return Ok(()) };
         if let Some(books) = &mut self.books {
             books.follow(here, &process.reader, &mut self.coverage)?;
+            if books.is_torn() {
+                self.story.tell(self.now, None, || "power lost as the archive writes".into());
+                return self.strike(Fault::PowerLoss);
+            }
         }
         for hook in &mut self.hooks {
             hook.turn(self.now, &self.feed, &mut self.coverage);
@@ -470,7 +518,7 @@ impl World {
         self.coverage.count("fault crash at an operation".into());
         self.has_crashed = true;
         self.disk = self.disk.restart(self.draws.next());
-        self.die(true);
+        self.die(Death::PowerLost { is_silent: true });
         Ok(())
     }
 
@@ -666,14 +714,19 @@ impl World {
                 self.compare_replay()?;
                 self.has_crashed = true;
                 self.disk = self.disk.kill();
-                self.die(false);
+                self.die(Death::Killed);
+            }
+            Fault::CrashInArchive => {
+                if let Some(books) = &mut self.books {
+                    books.doom();
+                }
             }
             Fault::PowerLoss if self.is_lied_to => return self.lose_what_was_lied_of(),
             Fault::PowerLoss => {
                 self.has_crashed = true;
                 self.disk = self.disk.restart(self.draws.next());
                 let is_silent = self.draws.per_mille(500);
-                self.die(is_silent);
+                self.die(Death::PowerLost { is_silent });
             }
             Fault::CrashAtOperation { n } => self.disk.crash_at(n),
         }
@@ -759,10 +812,16 @@ impl World {
     // The clients.
 
     fn ask(&mut self) {
+        let has_door = self.process.as_ref().is_some_and(|process| process.door.is_some());
+        let mut calls = Vec::new();
         for about in 0..self.clients.len() {
             match self.clients[about].next {
+                Next::Ask(at) if at <= self.now && has_door => calls.push(about),
                 Next::Ask(at) if at <= self.now => self.submit(about),
                 Next::Await { until } if until <= self.now => {
+                    if let Some(door) = self.process.as_mut().and_then(|it| it.door.as_mut()) {
+                        door.hang_up(about);
+                    }
                     self.tickets
                         .retain(|_, (asked, what)| *asked != about || *what != Asked::Accept);
                     self.lost_answer(about);
@@ -770,12 +829,19 @@ impl World {
                 _ => {}
             }
         }
+        self.call(calls);
+        let due: Vec<_> = self.reads.extract_if(.., |(at, _)| *at <= self.now).collect();
+        due.into_iter().for_each(|(_, about)| self.look_up(about));
         let due: Vec<_> = self.cancels.extract_if(.., |(at, _)| *at <= self.now).collect();
         for (_, id) in due {
             let about = self.truth.by_id[&id];
+            let by_operator = self.draws.per_mille(300);
+            if has_door && !by_operator {
+                self.call_back(about);
+                continue;
+            }
             let ticket = self.ticket(about, Asked::Cancel);
             if let Some(process) = &mut self.process {
-                let by_operator = self.draws.per_mille(300);
                 process.inbox.push_back(Event::Cancel { ticket, id, by_operator });
             }
         }
@@ -877,12 +943,30 @@ impl World {
         let text = format!("{reply:?}");
         let name = text.split([' ', '{']).next().unwrap_or_default().to_owned();
         self.coverage.count(format!("reply {name}"));
+        let door = self.process.as_ref().and_then(|process| process.door.as_ref());
+        let door = door.filter(|_| ticket.0 < DIRECT);
+        let is_by_door = door.is_some();
+        if let Some(door) = door {
+            door.replies.answer(ticket, reply.clone());
+        }
         let Some((about, asked)) = self.tickets.remove(&ticket) else { return Ok(()) };
         self.story.tell(self.now, Some(about), || format!("told: {text}"));
-        self.truth.replied(about, reply)?;
-        if asked == Asked::Cancel {
+        let class = self.clients[about].request.class;
+        if let Some(process) = &mut self.process {
+            process.limits.replied(ticket, (about, class), reply, &mut self.coverage)?;
+        }
+        if is_by_door {
             return Ok(());
         }
+        if asked == Asked::Cancel {
+            return self.truth.replied(about, reply);
+        }
+        self.hears(about, reply)
+    }
+
+    /// A client hears what became of its message, and goes on.
+    pub(super) fn hears(&mut self, about: usize, reply: &Reply) -> Kept {
+        self.truth.replied(about, reply)?;
         let wait = self.draws.millis(500, 5_000);
         let is_stolen_from = self.is_stolen_from(about);
         let client = &mut self.clients[about];
@@ -903,6 +987,12 @@ impl World {
                 return broken(Some(about), "told that its own key was another's");
             }
             _ if client.tries > 20 => Next::Rest,
+            Reply::QueueFull { retry_after, .. }
+                if *retry_after < PATIENT && self.draws.per_mille(500) =>
+            {
+                self.coverage.count("client waits as it is told".into());
+                Next::Ask(self.now + *retry_after)
+            }
             _ => Next::Ask(self.now + wait),
         };
         Ok(())
