@@ -7,6 +7,7 @@ pub(crate) mod bodies {
     pub(crate) mod api;
     use crate::api::house;
 
+    pub(crate) mod archive;
     pub(crate) mod config;
     pub(crate) mod journal;
     pub(crate) mod pdu;
@@ -63,6 +64,11 @@ fn the_corpus_of_session_holds() {
 #[test]
 fn the_corpus_of_journal_holds() {
     replay("journal", bodies::journal::run);
+}
+
+#[test]
+fn the_corpus_of_archive_holds() {
+    replay("archive", bodies::archive::run);
 }
 
 #[test]
