@@ -275,10 +275,8 @@ impl Tailer {
             }
             self.days.insert(day, DayFile::create(&self.dir, day, &self.sealer)?);
         }
-        let Some(file) = self.days.get(&day) else { return Ok(None) };
-        let found = file.message(id);
-        file.forget();
-        found
+        // What changes next was often accepted next: the packs stay open until the next flush.
+        self.days.get(&day).map_or(Ok(None), |file| file.message(id))
     }
 
     /// Goes on at `position`: what lies before it cannot be read any more.
@@ -356,6 +354,7 @@ impl Tailer {
         self.unmatched.clear();
         self.dirty = stay;
         self.settle(&written);
+        self.days.values().for_each(DayFile::forget);
         self.memory.flushed(self.applied);
         self.memory.publish_passed(low);
         if self.retained_on != Some(Day::of(now)) {
