@@ -178,8 +178,9 @@ impl Bench {
     /// Accepts everything while no carrier is there, then kills the gateway and starts it again.
     async fn measure_live(&self, binary: &Path, dir: &Path) -> Result<Figures, Failure> {
         let (keys, port) = (Keys::new(self.size.keys)?, free_port()?);
-        let ports = Ports { api: port, carrier: free_port()?, hook: None };
-        let config = setup::write(self.size, dir, ports, &keys)?;
+        let carriers = (0..self.size.carriers).map(|_| free_port()).collect::<Result<_, _>>()?;
+        let ports = Ports { api: port, carriers, hook: None };
+        let config = setup::write(self.size, dir, &ports, &keys)?;
         let gateway = Gateway::start(binary, &config, port)?;
         gateway.connect().await?;
         let before = gateway.memory()?;
@@ -237,20 +238,23 @@ impl Bench {
         let marks = Arc::new(Marks::new(self.messages));
         let stop = CancellationToken::new();
         let _stops = stop.clone().drop_guard();
-        let carrier_port = carrier(&marks, stop).await?;
+        let mut carriers = Vec::new();
+        for _ in 0..self.size.carriers {
+            carriers.push(carrier(&marks, stop.clone()).await?);
+        }
         let hook = TcpListener::bind("127.0.0.1:0").await?;
         let hook_port = hook.local_addr()?.port();
         if let Some(store) = self.kannel {
-            let gateway =
-                kannel::start(store, dir, carrier_port, self.size.binds, self.size.window)?;
+            let port = carriers.first().copied().unwrap_or_default();
+            let gateway = kannel::start(store, dir, port, self.size.binds, self.size.window)?;
             gateway.connect().await?;
             let _hook = JoinSet::from_iter([hear::webhooks(hook, Arc::clone(&marks))]);
             let load = self.load(Door::Kannel(hook_port));
             return self.take_figures(&gateway, load, &marks).await;
         }
         let hook_port = Some(hook_port).filter(|_| self.tell == Tell::Webhook);
-        let ports = Ports { api: port, carrier: carrier_port, hook: hook_port };
-        let config = setup::write(self.size, dir, ports, &keys)?;
+        let ports = Ports { api: port, carriers, hook: hook_port };
+        let config = setup::write(self.size, dir, &ports, &keys)?;
         let gateway = match valgrind_log {
             None => Gateway::start(binary, &config, port)?,
             Some(log) => Gateway::start_counted(binary, &config, port, log)?,

@@ -39,10 +39,11 @@ impl Size {
 }
 
 /// Where the gateway listens, binds and sends webhooks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Ports {
     pub(super) api: u16,
-    pub(super) carrier: u16,
+    /// One a carrier.
+    pub(super) carriers: Vec<u16>,
     /// None when nobody is told.
     pub(super) hook: Option<u16>,
 }
@@ -66,7 +67,12 @@ impl Keys {
 }
 
 /// Writes the gateway's configuration and says where it is.
-pub(super) fn write(size: Size, dir: &Path, ports: Ports, keys: &Keys) -> Result<PathBuf, Failure> {
+pub(super) fn write(
+    size: Size,
+    dir: &Path,
+    ports: &Ports,
+    keys: &Keys,
+) -> Result<PathBuf, Failure> {
     let mut text = format!(
         "data_dir = {dir:?}\n[log]\nlevel = \"warn\"\n[api]\nlisten = \"127.0.0.1:{}\"\n",
         ports.api
@@ -80,12 +86,12 @@ pub(super) fn write(size: Size, dir: &Path, ports: Ports, keys: &Keys) -> Result
         )?;
     }
     let mut group = Vec::new();
-    for carrier in 0..size.carriers {
+    for (carrier, port) in ports.carriers.iter().enumerate() {
         write!(
             text,
-            "[carriers.bench_{carrier}]\nhost = \"127.0.0.1\"\nport = {}\nsystem_id = \"bench\"\n\
+            "[carriers.bench_{carrier}]\nhost = \"127.0.0.1\"\nport = {port}\nsystem_id = \"bench\"\n\
              binds = {}\nrate = \"1000000/s\"\n[carriers.bench_{carrier}.session]\nwindow = {}\n",
-            ports.carrier, size.binds, size.window
+            size.binds, size.window
         )?;
         group.push(format!("{{ carrier = \"bench_{carrier}\" }}"));
     }
@@ -119,8 +125,8 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("hikyaku-setup-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let size = Size { window: 10, binds: 2, carriers: 3, keys: 2, endpoints: Some(5) };
-        let ports = Ports { api: 8080, carrier: 2775, hook: Some(8081) };
-        let path = write(size, &dir, ports, &Keys::new(2).unwrap()).unwrap();
+        let ports = Ports { api: 8080, carriers: vec![2775; 3], hook: Some(8081) };
+        let path = write(size, &dir, &ports, &Keys::new(2).unwrap()).unwrap();
         let read = config::read(&Source::from_file(&path).unwrap());
         std::fs::remove_dir_all(&dir).unwrap();
         let config = read.unwrap();
