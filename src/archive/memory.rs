@@ -77,6 +77,78 @@ struct Recent {
     flushed: Position,
     events: VecDeque<Arc<Event>>,
     most: usize,
+    /// The same events by the key that they belong to: of many keys each reads its own.
+    owners: HashMap<Arc<str>, Owned>,
+    /// Keys with events that were applied and not told yet.
+    touched: Vec<Arc<str>>,
+}
+
+/// The latest events of one key.
+#[derive(Debug)]
+struct Owned {
+    /// Every event of the key from here on is in `events`.
+    start: Position,
+    events: VecDeque<Arc<Event>>,
+    /// Told when there are more.
+    news: watch::Sender<()>,
+    is_touched: bool,
+}
+
+impl Recent {
+    /// The latest events of a key; those that are there already are looked for once.
+    fn owned(&mut self, key: &Arc<str>) -> &mut Owned {
+        let (start, events) = (self.start, &self.events);
+        self.owners.entry(Arc::clone(key)).or_insert_with(|| Owned {
+            start,
+            events: events.iter().filter(|event| event.key == *key).cloned().collect(),
+            news: watch::Sender::new(()),
+            is_touched: false,
+        })
+    }
+
+    /// Takes note that a key is to be told.
+    fn touch(&mut self, key: &Arc<str>) {
+        if !std::mem::replace(&mut self.owned(key).is_touched, true) {
+            self.touched.push(Arc::clone(key));
+        }
+    }
+
+    fn push(&mut self, event: &Arc<Event>) {
+        // In front of the general list, which a new key's own is made from.
+        self.owned(&event.key).events.push_back(Arc::clone(event));
+        self.events.push_back(Arc::clone(event));
+    }
+
+    fn pop(&mut self) {
+        let Some(event) = self.events.pop_front() else { return };
+        self.start = event.cursor();
+        if let Some(owned) = self.owners.get_mut(&event.key) {
+            owned.events.pop_front();
+            owned.start = event.cursor();
+        }
+    }
+
+    /// The events from `from` on, of `owner` only if there is one; none when they are not all here.
+    fn from(&self, from: Position, owner: Option<&str>) -> Option<&VecDeque<Arc<Event>>> {
+        match owner.and_then(|owner| self.owners.get(owner)) {
+            Some(owned) if from >= owned.start => Some(&owned.events),
+            _ if from >= self.start => Some(&self.events),
+            _ => None,
+        }
+    }
+
+    /// Tells the keys that have more, or all of them.
+    fn tell(&mut self, all: bool) {
+        for key in self.touched.drain(..) {
+            if let Some(owned) = self.owners.get_mut(&key) {
+                owned.is_touched = false;
+                owned.news.send_replace(());
+            }
+        }
+        if all {
+            self.owners.values().for_each(|owned| owned.news.send_replace(()));
+        }
+    }
 }
 
 /// Where to read events from.
@@ -97,8 +169,14 @@ impl Memory {
         most_events: usize,
         most_waiters: usize,
     ) -> Self {
-        let recent =
-            Recent { start: end, flushed: low, events: VecDeque::new(), most: most_events };
+        let recent = Recent {
+            start: end,
+            flushed: low,
+            events: VecDeque::new(),
+            most: most_events,
+            owners: HashMap::new(),
+            touched: Vec::new(),
+        };
         Self {
             live: DashMap::default(),
             recent: Mutex::new(recent),
@@ -121,6 +199,13 @@ impl Memory {
 
     pub(super) fn publish_applied(&self, end: Position) {
         self.applied.send_if_modified(|applied| std::mem::replace(applied, end) != end);
+        // What they are told of can be read by now.
+        locked(&self.recent).tell(false);
+    }
+
+    /// Hears of events of a key: look, and wait if there was none.
+    pub(super) fn news(&self, key: &str) -> watch::Receiver<()> {
+        locked(&self.recent).owned(&key.into()).news.subscribe()
     }
 
     pub(super) fn publish_passed(&self, low: Position) {
@@ -131,8 +216,9 @@ impl Memory {
     pub(super) fn remember(&self, event: &Arc<Event>) {
         let mut recent = locked(&self.recent);
         if event.position >= recent.start {
-            recent.events.push_back(Arc::clone(event));
+            recent.push(event);
         }
+        recent.touch(&event.key);
     }
 
     /// Takes note that every event below `end` is on disk, and forgets the oldest.
@@ -142,33 +228,33 @@ impl Memory {
         while recent.events.len() > recent.most
             && recent.events.front().is_some_and(|event| event.position < end)
         {
-            if let Some(event) = recent.events.pop_front() {
-                recent.start = event.cursor();
-            }
+            recent.pop();
         }
         let visible_now = end <= recent.start;
         drop(recent);
         if visible_now {
             // Nothing more was applied, but events that were read again can be read now.
             self.applied.send_modify(|_| {});
+            locked(&self.recent).tell(true);
         }
     }
 
-    /// The first `limit` events from `from` on that `wanted` lets through, or where they are.
+    /// The first `limit` events from `from` on that `wanted` lets through, which wants none but
+    /// those of `owner` if there is one; or where they are.
     pub(super) fn events(
         &self,
         from: Position,
         limit: usize,
+        owner: Option<&str>,
         wanted: impl Fn(&Event) -> bool,
     ) -> FeedPart {
         let recent = locked(&self.recent);
-        if from < recent.start {
+        let Some(latest) = recent.from(from, owner) else {
             return FeedPart::Files { until: recent.flushed };
-        }
+        };
         let applied = *self.applied.borrow();
-        let begin = recent.events.partition_point(|event| event.position < from);
-        let events: Vec<_> = recent
-            .events
+        let begin = latest.partition_point(|event| event.position < from);
+        let events: Vec<_> = latest
             .range(begin..)
             .take_while(|event| event.position < applied)
             .filter(|event| wanted(event))
@@ -234,5 +320,91 @@ impl Drop for Change {
         if waiters.get(&self.id).is_some_and(|sender| sender.receiver_count() == 0) {
             waiters.remove(&self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::EventKind;
+    use crate::archive::Inbound;
+    use crate::archive::Subject;
+    use crate::time::Time;
+
+    fn event(position: u64, key: &str) -> Arc<Event> {
+        let (position, at) = (Position(position), Time::ZERO);
+        let inbound = Inbound {
+            id: MessageId::from_u128(position.0.into()),
+            position,
+            key: key.into(),
+            at,
+            carrier: "alpha".into(),
+            from: "819012345678".into(),
+            to: "0005".into(),
+            data_coding: 0,
+            udh: [].into(),
+            text: None,
+            octets: [].into(),
+            complete: true,
+        };
+        let subject = Subject::Inbound(Box::new(inbound));
+        Arc::new(Event { position, at, key: key.into(), kind: EventKind::InboundReceived, subject })
+    }
+
+    fn keys() -> impl Iterator<Item = (u64, &'static str)> {
+        (0..60).map(|n| (n * 10, if n % 7 == 0 { "bank" } else { "shop" }))
+    }
+
+    #[test]
+    fn a_key_reads_its_own_events_as_if_it_read_all() {
+        let memory = Memory::new(Position(0), Position(0), 8, 4);
+        for (position, key) in keys() {
+            memory.remember(&event(position, key));
+            memory.publish_applied(Position(position + 1));
+            if position % 50 == 0 {
+                memory.flushed(Position(position.saturating_sub(30)));
+            }
+        }
+        let found = |from, limit, owner: Option<&str>| {
+            let wanted = |event: &Event| owner.is_none_or(|owner| *event.key == *owner);
+            match memory.events(Position(from), limit, owner, wanted) {
+                FeedPart::Memory { events, next } => {
+                    Some((events.iter().map(|it| it.position.0).collect::<Vec<_>>(), next))
+                }
+                FeedPart::Files { .. } => None,
+            }
+        };
+        let mut in_memory = 0;
+        for from in 0..620 {
+            for (owner, limit) in [("bank", 2), ("shop", 3), ("shop", 100), ("nobody", 5)] {
+                let Some((events, next)) = found(from, limit, Some(owner)) else { continue };
+                in_memory += 1;
+                let own = keys().filter(|(at, key)| *at >= from && *key == owner);
+                let own: Vec<_> = own.map(|(at, _)| at).take(limit).collect();
+                assert_eq!(events, own, "{owner} from {from}");
+                let last = own.last().filter(|_| own.len() >= limit);
+                let end = last.map_or_else(|| 591.max(from), |at| at + 1);
+                assert_eq!(next, Position(end), "{owner} from {from}");
+            }
+        }
+        assert!(in_memory > 500, "{in_memory}");
+        assert_eq!(found(0, 5, None), None, "the oldest are on disk only");
+    }
+
+    #[test]
+    fn only_who_has_events_is_told_and_not_before_they_can_be_read() {
+        let memory = Memory::new(Position(0), Position(0), 8, 4);
+        let (mut bank, mut shop) = (memory.news("bank"), memory.news("shop"));
+        memory.remember(&event(0, "bank"));
+        assert!(!bank.has_changed().unwrap());
+        memory.publish_applied(Position(1));
+        assert!(bank.has_changed().unwrap() && !shop.has_changed().unwrap());
+        bank.mark_unchanged();
+        memory.publish_applied(Position(2));
+        assert!(!bank.has_changed().unwrap());
+        memory.remember(&event(5, "shop"));
+        memory.publish_applied(Position(6));
+        assert!(shop.has_changed().unwrap() && !bank.has_changed().unwrap());
+        shop.mark_unchanged();
     }
 }

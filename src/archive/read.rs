@@ -189,7 +189,7 @@ impl Archive {
     ) -> Result<EventPage, StoreError> {
         let limit = within(limit);
         let stream = Stream { feed, owner: owner.map(Into::into) };
-        match self.inner.memory.events(from, limit, |event| stream.has(event)) {
+        match self.inner.memory.events(from, limit, owner, |event| stream.has(event)) {
             FeedPart::Memory { events, next } => Ok(EventPage { events, next }),
             FeedPart::Files { until } => {
                 self.reading(move |inner| inner.events(stream, from..until, limit)).await
@@ -200,7 +200,12 @@ impl Archive {
     /// Follows a part of the feed from `from` on; see [`FeedReader`].
     pub fn follow(&self, feed: Feed, from: Position, owner: Option<&str>) -> FeedReader {
         let stream = Stream { feed, owner: owner.map(Into::into) };
-        FeedReader { archive: self.clone(), stream, next: from, sweep: None }
+        FeedReader { archive: self.clone(), stream, next: from, sweep: None, is_at_end: false }
+    }
+
+    /// Hears of events of a key, once they can be read. Look first, and wait if there was none.
+    pub fn news(&self, owner: &str) -> watch::Receiver<()> {
+        self.inner.memory.news(owner)
     }
 
     /// How many packs of events were opened on disk since the start.
@@ -258,6 +263,7 @@ pub struct FeedReader {
     stream: Stream,
     next: Position,
     sweep: Option<Box<Sweep>>,
+    is_at_end: bool,
 }
 
 impl FeedReader {
@@ -269,13 +275,16 @@ impl FeedReader {
     /// A file cannot be read. The next call tries again.
     pub async fn read(&mut self, limit: usize) -> Result<EventPage, StoreError> {
         let limit = within(limit);
+        self.is_at_end = false;
         let mut sweep = match self.sweep.take() {
             Some(sweep) => sweep,
             None => {
                 let memory = &self.archive.inner.memory;
-                match memory.events(self.next, limit, |event| self.stream.has(event)) {
+                let owner = self.stream.owner.as_deref();
+                match memory.events(self.next, limit, owner, |event| self.stream.has(event)) {
                     FeedPart::Memory { events, next } => {
                         self.next = next;
+                        self.is_at_end = events.len() < limit;
                         return Ok(EventPage { events, next });
                     }
                     FeedPart::Files { until } if until <= self.next => {
@@ -300,6 +309,14 @@ impl FeedReader {
         self.next = page.next;
         self.sweep = Some(sweep).filter(|sweep| !sweep.is_over());
         Ok(page)
+    }
+}
+
+impl FeedReader {
+    /// Whether the last page was of memory and had all that was there; what comes later is told by
+    /// [`Archive::news`].
+    pub const fn is_at_end(&self) -> bool {
+        self.is_at_end
     }
 }
 

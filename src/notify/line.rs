@@ -283,6 +283,8 @@ pub(crate) struct Loop {
     written: Position,
     checkpoint_at: Time,
     /// Not to read the feed before.
+    /// When the cursor is written although nothing else is.
+    move_on_at: Time,
     read_at: Time,
     caught_up: bool,
     gone: bool,
@@ -336,8 +338,7 @@ impl Loop {
         let (cursor, Waiting { parked, dead }) = shared
             .store
             .with(move |store| {
-                let stored = store.endpoints()?.into_iter().find(|stored| stored.id == id);
-                let cursor = stored.map_or(Position(u64::MAX), |stored| stored.cursor);
+                let cursor = store.cursor(id)?.unwrap_or(Position(u64::MAX));
                 Ok((cursor, store.parked(id, cursor)?))
             })
             .await?;
@@ -370,6 +371,7 @@ impl Loop {
             is_parking: false,
             written: cursor,
             checkpoint_at: now,
+            move_on_at: now + A_MINUTE,
             read_at: now,
             caught_up: false,
             gone: false,
@@ -378,9 +380,9 @@ impl Loop {
     }
 
     async fn follow(&mut self, ears: &mut Ears) {
-        let mut applied = self.shared.archive.applied();
+        let mut news = self.shared.archive.news(&self.line.owner);
         while !self.gone && !ears.stop.is_cancelled() {
-            applied.mark_unchanged();
+            news.mark_unchanged();
             self.read().await;
             self.launch().await;
             self.checkpoint_if_due().await;
@@ -393,7 +395,7 @@ impl Loop {
                     }
                 }
                 Some(command) = ears.commands.recv() => self.obey(command),
-                changed = applied.changed(), if self.caught_up => {
+                changed = news.changed(), if self.caught_up => {
                     if changed.is_err() {
                         return;
                     }
@@ -413,7 +415,8 @@ impl Loop {
         let next = next.map(|at| at.max(now + Duration::from_millis(1)));
         let read = (!self.caught_up && self.room() > 0).then_some(self.read_at);
         let checkpoint = self.has_news().then_some(self.checkpoint_at);
-        [next, read, checkpoint].into_iter().flatten().min().unwrap_or(now + A_WHILE)
+        let move_on = self.has_moved().then_some(self.move_on_at);
+        [next, read, checkpoint, move_on].into_iter().flatten().min().unwrap_or(now + A_WHILE)
     }
 
     /// How many events are to be read now: none while plenty are ready.
@@ -439,7 +442,7 @@ impl Loop {
                         self.queue.offer(position, message, host, Payload::Feed(event));
                     }
                 }
-                self.caught_up = page.next == from;
+                self.caught_up = page.next == from || self.feed.is_at_end();
                 self.queue.read_to(page.next);
             }
             Err(error) => {
@@ -579,13 +582,20 @@ impl Loop {
     }
 
     fn has_news(&self) -> bool {
-        !self.tries.is_empty() || !self.edits.is_empty() || self.queue.low() != self.written
+        !self.tries.is_empty() || !self.edits.is_empty()
+    }
+
+    /// Whether the feed went on. When nothing of it was this endpoint's, a crash makes it read that
+    /// again and no more, so it is seldom written: thousands of endpoints may have nothing to do.
+    fn has_moved(&self) -> bool {
+        self.queue.low() != self.written
     }
 
     async fn checkpoint_if_due(&mut self) {
         let now = self.shared.clock.now();
-        if now >= self.checkpoint_at {
-            if self.has_news() {
+        let is_due = self.has_moved() && now >= self.move_on_at;
+        if is_due || now >= self.checkpoint_at {
+            if is_due || self.has_news() {
                 self.checkpoint().await;
             }
             self.checkpoint_at = self.shared.clock.now() + A_WHILE;
@@ -606,7 +616,10 @@ impl Loop {
         let (id, batch) = (self.line.id, Arc::new(batch));
         let writing = Arc::clone(&batch);
         match self.shared.store.with(move |store| store.write(id, &writing)).await {
-            Ok(()) => (self.written, self.is_parking) = (low, false),
+            Ok(()) => {
+                (self.written, self.is_parking) = (low, false);
+                self.move_on_at = self.shared.clock.now() + A_MINUTE;
+            }
             Err(error) => {
                 tracing::error!(%error, endpoint = %id, "deliveries cannot be written down");
                 // Nobody else holds it once the write has ended.
@@ -627,7 +640,7 @@ impl Loop {
         };
         let _late = tokio::time::timeout(LAST_WAIT, landing).await;
         self.tasks.abort_all();
-        if self.has_news() {
+        if self.has_news() || self.has_moved() {
             self.checkpoint().await;
         }
     }
@@ -635,6 +648,9 @@ impl Loop {
 
 /// How often cursors and tries are written, and how long to wait after something failed.
 const A_WHILE: Duration = Duration::from_secs(1);
+
+/// How often a cursor is written that moved over nothing of its endpoint's.
+const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// How soon parked events are written.
 const SOON: Duration = Duration::from_millis(50);

@@ -259,6 +259,17 @@ impl Store {
         self.done(read())
     }
 
+    /// How far an endpoint has come; none when it is not there.
+    pub(crate) fn cursor(&self, id: WebhookId) -> Result<Option<Position>, StoreError> {
+        let db = self.db();
+        let read = || -> rusqlite::Result<Option<Position>> {
+            let mut statement = db.prepare_cached("SELECT cursor FROM endpoints WHERE id = ?1")?;
+            let read = |row: &Row<'_>| Ok(Position(unsigned(row.get(0)?)));
+            statement.query_row([octets(id)], read).optional()
+        };
+        self.done(read())
+    }
+
     /// Writes an endpoint, new or changed, durably. The cursor of one that exists stays.
     pub(crate) fn save(&self, endpoint: &Stored) -> Result<(), StoreError> {
         let mut db = self.db();
