@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_reload_keeps_what_was_used() {
         let key = NewKey::generate().unwrap();
         let config = config::Client {
