@@ -70,7 +70,7 @@ pub(crate) fn run(octets: &[u8]) {
     runtime.block_on(look(&archive, image));
 }
 
-/// One deed: octets of a file change, are zeros, or are gone; or a file is.
+/// One deed: octets of a file change, are zeros, or are gone; or it is another file altogether.
 fn damage(script: &mut Script<'_>, files: &mut BTreeMap<String, Vec<u8>>) {
     let names: Vec<String> = files.keys().cloned().collect();
     let name = &names[usize::from(script.octet()) % names.len()];
@@ -85,13 +85,14 @@ fn damage(script: &mut Script<'_>, files: &mut BTreeMap<String, Vec<u8>>) {
             octets[at..until].copy_from_slice(&piece[..until - at]);
         }
         3 => {
-            // A sector that was never written.
-            let sector = at / 512 * 512;
-            let until = octets.len().min(sector + 512);
-            octets[sector..until].fill(0);
+            // A sector or a page that was never written.
+            let size = if script.flag() { 4_096 } else { 512 };
+            let from = at / size * size;
+            let until = octets.len().min(from + size);
+            octets[from..until].fill(0);
         }
         4 => octets.truncate(at),
-        _ => octets.clear(),
+        _ => *octets = script.all().to_vec(),
     }
 }
 
