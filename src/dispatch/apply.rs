@@ -135,6 +135,7 @@ impl Book {
         }
         if *total > 1 {
             self.references.note(at, live.to, *reference, begins);
+            self.begun.note(live.to, *id, *reference);
         }
         at
     }
@@ -333,6 +334,7 @@ impl Book {
         live.state = finish.state;
         live.carrier = routes.carrier_id(&finish.carrier).unwrap_or(NO_CARRIER);
         live.due = at;
+        self.begun.end(live.to, id);
         if is_kept(live) {
             if let Some(sent) = live.sent.as_deref_mut() {
                 sent.finish = Some(Box::new(finish.clone()));
@@ -395,9 +397,21 @@ impl Book {
         if live.is_finished() {
             self.late.push_back(&mut self.table, slot);
         }
+        self.note_begun(slot);
         self.note_ids(slot);
         // A carried record says nothing of the present time.
         Time::ZERO
+    }
+
+    /// Notes the reference of a message that was written again.
+    fn note_begun(&mut self, slot: Slot) {
+        let live = &self.table[slot];
+        let (id, to) = (live.id(), live.to);
+        self.begun.end(to, id);
+        let present = live.present().filter(|it| it.total() > 1 && !live.is_finished());
+        if let Some(reference) = present.map(|it| it.reference) {
+            self.begun.note(to, id, reference);
+        }
     }
 
     fn fail(&mut self, id: MessageId, attempt: u16, failure: Failure) {

@@ -26,9 +26,11 @@ use super::list::Links;
 use super::list::List;
 use super::live::Live;
 use super::live::NO_CARRIER;
+use super::live::Tail;
 use super::names::Names;
 use super::orphans::Orphans;
 use super::orphans::Repeats;
+use super::references::Begun;
 use super::references::References;
 use super::table::Slot;
 use super::table::Table;
@@ -48,6 +50,7 @@ pub(super) struct Book {
     pub(super) ledger: Ledger,
     pub(super) requests: Requests,
     pub(super) references: References,
+    pub(super) begun: Begun,
     pub(super) orphans: Orphans,
     pub(super) repeats: Repeats,
     pub(super) parts: Parts,
@@ -67,6 +70,7 @@ impl Book {
             late_limit: count(config.late_limit),
             ledger: Ledger::default(),
             requests: Requests::new(config.idempotency_ttl.0),
+            begun: Begun::default(),
             references: References::new(config.reference_hold.0, count(config.reference_limit)),
             orphans: Orphans::default(),
             repeats: Repeats::new(count(config.repeat_limit)),
@@ -93,6 +97,14 @@ impl Book {
     /// The slot of a message that is not finished.
     pub(super) fn find_live(&self, id: MessageId) -> Option<Slot> {
         self.table.find(id).filter(|slot| !self.table[*slot].is_finished())
+    }
+
+    /// Whether a message goes on to send segments under this reference.
+    pub(super) fn goes_on(&self, to: Tail, reference: u16) -> bool {
+        self.begun.with(to, reference).any(|id| {
+            let present = self.find_live(id).and_then(|slot| self.table[slot].present());
+            present.is_some_and(|it| it.reference == reference && !it.is_taken())
+        })
     }
 
     /// Notes where a record is.

@@ -6,8 +6,10 @@
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
+use crate::message::MessageId;
 use crate::time::Time;
 
 use super::live::Tail;
@@ -20,6 +22,40 @@ pub(super) struct References {
     last: HashMap<Tail, Used>,
     /// Uses, oldest first; one that is not the number's last any more is passed over.
     uses: VecDeque<(Time, Tail)>,
+}
+
+/// Messages of which some segments may still have to leave, by number: their references are taken
+/// however long ago they were last used.
+#[derive(Debug, Default)]
+pub(super) struct Begun {
+    by_number: HashMap<Tail, Vec<(MessageId, u16)>>,
+}
+
+impl Begun {
+    /// Notes with which reference a message goes on.
+    pub(super) fn note(&mut self, to: Tail, id: MessageId, reference: u16) {
+        let there = self.by_number.entry(to).or_default();
+        match there.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, known)) => *known = reference,
+            None => there.push((id, reference)),
+        }
+    }
+
+    /// Forgets a message, which has ended.
+    pub(super) fn end(&mut self, to: Tail, id: MessageId) {
+        if let Entry::Occupied(mut there) = self.by_number.entry(to) {
+            there.get_mut().retain(|(known, _)| *known != id);
+            if there.get().is_empty() {
+                there.remove();
+            }
+        }
+    }
+
+    /// The messages to a number that were last noted with this reference.
+    pub(super) fn with(&self, to: Tail, reference: u16) -> impl Iterator<Item = MessageId> {
+        let there = self.by_number.get(&to).into_iter().flatten();
+        there.filter(move |(_, known)| *known == reference).map(|(id, _)| *id)
+    }
 }
 
 /// The reference behind this one, of which the lower `bits` count.

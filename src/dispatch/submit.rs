@@ -190,8 +190,12 @@ impl Dispatch {
         tries.take(ALL_REFERENCES).find(|one| !self.has_begun(to, *one)).unwrap_or(next)
     }
 
-    /// Whether a message to this number has this reference and perhaps no record yet.
+    /// Whether another message to this number has this reference, perhaps without a record yet, and
+    /// is not handed on whole.
     fn has_begun(&self, to: Tail, reference: u16) -> bool {
+        if self.book.goes_on(to, reference) {
+            return true;
+        }
         let binds = self.stations.iter().flat_map(|station| station.binds.values());
         let mut jobs = binds.flat_map(|bind| bind.jobs.iter().flatten());
         jobs.any(|job| {

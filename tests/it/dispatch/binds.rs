@@ -8,6 +8,7 @@ use hikyaku::message::Record;
 
 use super::world::ONE;
 use super::world::SECOND;
+use super::world::THROTTLED;
 use super::world::World;
 use super::world::bind;
 use super::world::three_segments;
@@ -79,6 +80,43 @@ fn no_reference_to_a_number_comes_back_within_the_reassembly_time() {
             world.crash(0);
             world.bound("alpha", 0, 1_000);
         }
+    }
+}
+
+#[test]
+fn the_reference_of_a_message_that_waits_to_go_on_stays_its_own() {
+    let mut world = World::given(
+        r#"
+        [carriers.alpha]
+        rate = "1000/s"
+        [carriers.beta]
+        rate = "1000/s"
+        [[routes]]
+        name = "main"
+        carriers = ["alpha"]
+        [[routes]]
+        name = "other"
+        carriers = ["beta"]
+        [dispatch]
+        reference_hold = "10s"
+        "#,
+    );
+    world.bound("alpha", 0, 3);
+    world.send(Class::Transactional, &three_segments());
+    let begun = world.take(3);
+    world.ok(&begun[0], "a1");
+    world.ok(&begun[1], "a2");
+    world.refuse(&begun[2], THROTTLED);
+    world.lost("alpha", 0);
+    world.bound("beta", 0, 10_000);
+    world.pass(SECOND * 20);
+    for _ in 0..300 {
+        let mut submission = world.submission(Class::Transactional, &three_segments());
+        submission.plan.route = "other".into();
+        world.accept(submission);
+        world.pass(SECOND / 19);
+        let reference = world.take(3)[0].part().0;
+        assert_ne!(reference, begun[0].part().0, "the last part of the first may join it");
     }
 }
 
