@@ -28,6 +28,8 @@ pub(super) struct Cleaner {
     young: Duration,
     /// When the record at a position was made, every few seconds; oldest first.
     marks: VecDeque<(Time, Position)>,
+    /// When the newest record was made.
+    newest: Time,
     /// Where the newest record begins.
     end: Position,
     trimmed: Position,
@@ -63,6 +65,7 @@ impl Cleaner {
             above: 0,
             young: Duration::ZERO,
             marks: VecDeque::new(),
+            newest: Time::ZERO,
             end: Position::default(),
             trimmed: Position::default(),
             stale: Position::default(),
@@ -106,6 +109,7 @@ impl Cleaner {
 
     fn mark(&mut self, at: Time, position: Position) {
         const EVERY: Duration = Duration::from_secs(5);
+        self.newest = self.newest.max(at);
         if self.marks.back().is_none_or(|(last, _)| *last + EVERY <= at) {
             self.marks.push_back((at, position));
         }
@@ -115,10 +119,15 @@ impl Cleaner {
         }
     }
 
-    /// The oldest position whose record is young.
+    /// A position before which no record is young: that of the last mark that is not, for between
+    /// it and the next one there are young ones too.
     fn young(&self, now: Time) -> Position {
-        let first = self.marks.partition_point(|(at, _)| *at + self.young <= now);
-        self.marks.get(first).map_or_else(|| self.known(), |(_, position)| *position)
+        if self.newest + self.young <= now {
+            return self.known();
+        }
+        let old = self.marks.partition_point(|(at, _)| *at + self.young <= now);
+        let last = old.checked_sub(1).and_then(|last| self.marks.get(last));
+        last.map_or_else(Position::default, |(_, position)| *position)
     }
 
     /// A position up to which nothing but what is counted here can need a record.

@@ -265,6 +265,32 @@ fn what_is_live_is_written_again_before_its_key_goes_however_short_the_journal_i
 }
 
 #[test]
+fn a_receipt_that_waits_for_its_answer_stays_in_the_journal_for_its_whole_time() {
+    let config = format!(
+        "{ONE}\n[dispatch]\norphan_hold = \"10s\"\nreference_hold = \"10s\"\n\
+         reassembly_timeout = \"10s\"\nclean_above_bytes = 64\n"
+    );
+    let mut world = World::given(&config);
+    world.bound("alpha", 0, 10);
+    let end_one = |world: &mut World| {
+        let id = world.send(Class::Otp, "1234");
+        let sent = world.one();
+        world.ok(&sent, &id.to_string());
+        world.receipt("alpha", &id.to_string(), "DELIVRD");
+        assert_eq!(world.end(id), "delivered");
+        world.pass(SECOND * 3);
+    };
+    end_one(&mut world);
+    world.receipt("alpha", "7", "DELIVRD");
+    world.pass(SECOND * 3);
+    end_one(&mut world);
+    world.pass(SECOND * 7 / 2);
+    world.check_replay();
+    world.pass(SECOND * 20);
+    assert!(!world.trims.is_empty());
+}
+
+#[test]
 fn an_idle_journal_goes_with_its_key() {
     let mut world = World::given(ONE);
     world.bound("alpha", 0, 10);
