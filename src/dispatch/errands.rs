@@ -52,6 +52,11 @@ impl Errands {
     pub(super) fn is_asking(&self, id: MessageId) -> bool {
         self.recalls.contains_key(&id) || self.inquiries.contains_key(&id)
     }
+
+    /// What the carrier still answers is heard; it is asked nothing more.
+    pub(super) fn stop_asking(&mut self, id: MessageId) {
+        self.inquiries.remove(&id);
+    }
 }
 
 /// A message that is to come back from its carrier.
@@ -301,6 +306,8 @@ impl Dispatch {
         let Some(attempt) = live.present() else { return false };
         let (number, carrier) = (attempt.number, attempt.carrier);
         if self.routes.carrier(carrier).is_none_or(|it| !it.config.query_sm) {
+            // A reload may have come while it was asked.
+            self.errands.stop_asking(id);
             return false;
         }
         let inquiry = self.errands.inquiries.entry(id).or_default();

@@ -89,6 +89,8 @@ impl Dispatch {
         let Some(attempt) = live.present() else { return };
         let end = attempt.taken_at + self.receipt_timeout(attempt.carrier);
         if now < end {
+            // A reload may have made the time longer while the carrier was asked.
+            self.errands.stop_asking(live.id());
             self.timers.set(slot, end);
             return self.decide(now, slot, &Outcome::NotDelivered);
         }

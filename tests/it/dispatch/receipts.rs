@@ -374,6 +374,25 @@ fn the_carrier_is_asked_before_a_message_is_given_up_where_it_answers() {
 }
 
 #[test]
+fn a_carrier_that_is_away_for_a_moment_while_it_is_asked_costs_no_days() {
+    let config = format!("{ONE}\n[carriers.alpha.receipts]\ntimeout = \"1h\"\n")
+        .replace("rate = \"1000/s\"", "rate = \"1000/s\"\n    query_sm = true");
+    let mut world = World::given(&config);
+    world.bound("alpha", 0, 10);
+    let id = world.send(Class::Transactional, "1");
+    let sent = world.one();
+    world.ok(&sent, "a1");
+    world.pass(SECOND * 3_600);
+    world.one();
+    world.reconfigure(&TWO.replace("alpha", "gamma"));
+    world.pass(SECOND * 600);
+    world.reconfigure(&config);
+    world.pass(SECOND * 600);
+    assert_eq!(world.end(id), "unknown: no_receipt");
+    world.check_replay();
+}
+
+#[test]
 fn a_reload_changes_how_long_receipts_are_waited_for() {
     let wait = |timeout: &str| {
         ONE.replace("1000/s\"", &format!("1000/s\"\n    receipts = {{ timeout = \"{timeout}\" }}"))
