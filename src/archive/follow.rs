@@ -26,20 +26,34 @@ pub struct Follower {
     pub clock: Clock,
     /// Ends the loop.
     pub stop: CancellationToken,
+    /// For how long it still catches up then; what is left the next start reads from the journal.
+    pub patience: Duration,
 }
 
-/// Follows the journal until `stop`, then writes what is left. It waits for the disk, so it takes
+/// Follows the journal until `stop`, then catches up for a while and writes what it has. It waits for the disk, so it takes
 /// a thread of its own; `runtime` is for its timers.
 ///
 /// When a file cannot be read or written it says so in the log and tries again: the archive falls
 /// behind and the journal keeps the records meanwhile.
 pub fn run(mut tailer: Tailer, mut follower: Follower, runtime: &Handle) {
     let _inside = runtime.enter();
-    let mut follow = None;
+    let (mut follow, mut until) = (None, None);
     loop {
         let stopping = follower.stop.is_cancelled();
-        let done = step(&mut tailer, &follower, &mut follow, stopping);
+        let now = follower.clock.now();
+        if stopping && until.is_none() {
+            until = Some(now + follower.patience);
+        }
+        let is_last = until.is_some_and(|until| until <= now);
+        let done = step(&mut tailer, &follower, &mut follow, (stopping, is_last));
         match done {
+            Ok(Caught::Behind) if is_last => {
+                tracing::info!(
+                    at = tailer.applied().0,
+                    "the archive goes on here at the next start"
+                );
+                return;
+            }
             Ok(Caught::Behind) => {}
             Ok(Caught::Up) if stopping => return,
             Ok(Caught::Up) => runtime.block_on(follower.wait(&tailer)),
@@ -71,12 +85,12 @@ enum StepError {
     Read(#[from] ReadError),
 }
 
-/// Applies some records and writes what is due.
+/// Applies some records and writes what is due; all of it when that ends a loop that is to stop.
 fn step(
     tailer: &mut Tailer,
     follower: &Follower,
     follow: &mut Option<Follow>,
-    stopping: bool,
+    (stopping, is_last): (bool, bool),
 ) -> Result<Caught, StepError> {
     let follow = match follow {
         Some(follow) => follow,
@@ -86,7 +100,7 @@ fn step(
     tailer.publish();
     let caught = applied?;
     let now = follower.clock.now();
-    if stopping && caught == Caught::Up {
+    if stopping && (is_last || caught == Caught::Up) {
         tailer.flush_all(now)?;
     } else if now >= tailer.flush_due() {
         tailer.flush(now)?;

@@ -36,6 +36,9 @@ use crate::seal::Keys;
 /// How many chores wait for the journal's housekeeper.
 const CHORES: usize = 65_536;
 
+/// How long the archive may still catch up with the journal at the end.
+const CATCHING_UP: Duration = Duration::from_secs(10);
+
 /// How long all of it may take to write what is left.
 const CLOSING: Duration = Duration::from_secs(30);
 
@@ -87,7 +90,13 @@ impl Behind {
             keys,
         };
         let durable_too = durable.clone();
-        let follower = Follower { reader, durable: durable_too, clock, stop: stop.clone() };
+        let follower = Follower {
+            reader,
+            durable: durable_too,
+            clock,
+            stop: stop.clone(),
+            patience: CATCHING_UP,
+        };
         let threads = vec![
             store::write(writer, journal_batches, store_told, durable_told, Arc::clone(metrics))?,
             store::keep(keeper, keeper_chores)?,

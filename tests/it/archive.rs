@@ -936,6 +936,7 @@ async fn the_loop_follows_a_journal_and_writes_all_when_it_ends() {
         durable: watched,
         clock: hikyaku::clock::Clock::start(),
         stop: stop.clone(),
+        patience: Duration::from_secs(3_600),
     };
     let runtime = tokio::runtime::Handle::current();
     let thread = std::thread::spawn(move || hikyaku::archive::run(tailer, follower, &runtime));
@@ -961,6 +962,51 @@ async fn the_loop_follows_a_journal_and_writes_all_when_it_ends() {
     let unmatched = archive.unmatched(Position(0), 200).await.unwrap();
     let orphans = log.records.iter().filter(|p| matches!(p.record, Record::Orphan { .. })).count();
     assert_eq!(unmatched.len(), orphans);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_far_behind_holds_up_no_stop_and_goes_on_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = hikyaku::journal::disk::Files::new(dir.path().join("journal"));
+    let mut journal =
+        hikyaku::journal::open(files, &hikyaku::journal::Config::default(), &keys()).unwrap();
+    let mut log = Log::default();
+    for placed in &lives(45, 400).records {
+        let mut octets = Vec::new();
+        placed.record.encode(&mut octets);
+        let position = journal.appender.push(&octets).unwrap();
+        let next = journal.appender.end();
+        log.records.push(Placed { position, next, ..placed.clone() });
+        if let Some(batch) = journal.appender.take_batch() {
+            journal.writer.write(batch).unwrap();
+        }
+    }
+    let config = config(&dir.path().join("archive"));
+    let mut stops = 0;
+    let truth = truth(&log);
+    loop {
+        let (tailer, archive) = hikyaku::archive::open(&config, log.end(), &keys()).unwrap();
+        let (_durable, watched) = tokio::sync::watch::channel(log.end());
+        let stop = tokio_util::sync::CancellationToken::new();
+        stop.cancel();
+        let follower = hikyaku::archive::Follower {
+            reader: journal.reader.clone(),
+            durable: watched,
+            clock: hikyaku::clock::Clock::start(),
+            stop,
+            patience: Duration::ZERO,
+        };
+        let runtime = tokio::runtime::Handle::current();
+        let run = move || hikyaku::archive::run(tailer, follower, &runtime);
+        tokio::task::spawn_blocking(run).await.unwrap();
+        stops += 1;
+        if *archive.passed().borrow() == log.end() {
+            break;
+        }
+    }
+    assert!(stops > 1, "it was not behind");
+    let (_tailer, archive) = hikyaku::archive::open(&config, log.end(), &keys()).unwrap();
+    check(&archive, &truth, "after some stops").await;
 }
 
 /// The files are written the latest first, so that an event is never later on disk than its row.
