@@ -176,6 +176,13 @@ impl World {
             self.reads.push((read_at, about));
             return self.hears(about, &Reply::Accepted { id, state: State::Queued });
         }
+        // It says so itself: the message may have been accepted.
+        if code == "store_unavailable"
+            && body["detail"].as_str().is_some_and(|it| it.contains("may be"))
+        {
+            self.lost_answer(about);
+            return Ok(());
+        }
         let reply = match code {
             "idempotency_in_progress" => Reply::IdempotencyInProgress,
             "idempotency_key_reused" => Reply::IdempotencyKeyReused,

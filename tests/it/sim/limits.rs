@@ -6,14 +6,12 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use hikyaku::dispatch;
-use hikyaku::dispatch::CarrierSnapshot;
 use hikyaku::dispatch::Reply;
 use hikyaku::dispatch::Snapshot;
 use hikyaku::dispatch::Ticket;
 use hikyaku::message::Class;
 use hikyaku::message::Position;
 use hikyaku::message::Submission;
-use hikyaku::time::Time;
 
 use super::coverage::Coverage;
 use super::story::Kept;
@@ -28,13 +26,7 @@ pub(super) struct Limits {
     /// Of each request that waits for its answer, what there is no room for.
     foreseen: BTreeMap<Ticket, Vec<&'static str>>,
     before: Counts,
-    /// Since when messages wait for a carrier that is not in the config.
-    forlorn_since: Option<Time>,
 }
-
-/// How long messages may wait for a carrier that left the config: bodies are read, and read again,
-/// to find another way.
-const FORLORN: Duration = Duration::from_secs(40);
 
 /// Counts that grow when something is accepted, and those for which the oldest gives way.
 type Counts = [(&'static str, u64); 5];
@@ -45,7 +37,7 @@ impl Limits {
         // What a start finds may be more than a limit that was lowered since.
         let before = ["live", "keys", "orphans", "late", "inbound"].map(|name| (name, u64::MAX));
         let (config, foreseen) = (config.clone(), BTreeMap::new());
-        Self { config, undurable, foreseen, before, forlorn_since: None }
+        Self { config, undurable, foreseen, before }
     }
 
     /// Everything before `end` is on the disk.
@@ -111,15 +103,7 @@ impl Limits {
     }
 
     /// Nothing grows beyond its limit; what was more before, as a limit was lowered, may stay.
-    pub(super) fn hold(&mut self, at: Time, now: &Snapshot) -> Kept {
-        let waits = |it: &CarrierSnapshot| it.lanes.iter().any(|lane| lane.messages > 0);
-        let forlorn = now.carriers.iter().find(|it| !it.is_configured && waits(it));
-        self.forlorn_since = forlorn.map(|_| self.forlorn_since.unwrap_or(at));
-        if let Some(carrier) =
-            forlorn.filter(|_| self.forlorn_since.is_some_and(|since| at.since(since) > FORLORN))
-        {
-            return broken(None, format!("messages wait for {}, which is gone", carrier.carrier));
-        }
+    pub(super) fn hold(&mut self, now: &Snapshot) -> Kept {
         let limits = [
             (now.live, self.config.live_limit),
             (now.idempotency_keys, self.config.idempotency_limit),

@@ -200,7 +200,7 @@ impl Process {
         self.dispatch.turn(now);
         self.wake(now)?;
         self.commit()?;
-        self.limits.hold(now, &self.dispatch.snapshot(now))
+        self.limits.hold(&self.dispatch.snapshot(now))
     }
 
     fn wake(&mut self, now: Time) -> Result<(), Broken> {
