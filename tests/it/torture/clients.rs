@@ -126,7 +126,8 @@ impl Desk {
     fn order(&self, draws: &mut Draws) -> (String, Value, Order) {
         let to = self.destination();
         let class = draws.pick(&["otp", "transactional", "transactional", "marketing"]);
-        let text = if draws.per_cent(15) { "飛脚".repeat(80) } else { "code 4711".to_owned() };
+        let text =
+            if draws.per_cent(15) { "飛脚".repeat(80) } else { "code kotoba4711".to_owned() };
         let body = json!({ "to": format!("+{to}"), "text": text, "class": class });
         (to, body, Order { class, told: Told::Nothing, recall: Recall::None })
     }

@@ -63,9 +63,9 @@ impl Handsets {
         self.next += 1;
         let from = format!("8190{}", self.next);
         let texts = if draws.per_cent(30) {
-            vec![format!("stop {} ", self.next), "4711 please".to_owned()]
+            vec![format!("stop {} ", self.next), "kotoba4711 please".to_owned()]
         } else {
-            vec![format!("stop {} 4711", self.next)]
+            vec![format!("stop {} kotoba4711", self.next)]
         };
         let letter = Letter { text: texts.concat(), parts: vec![Part::default(); texts.len()] };
         self.book.lock().unwrap().insert(from.clone(), letter);

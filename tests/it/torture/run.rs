@@ -439,8 +439,15 @@ impl Run {
     /// configuration, a number, or a text.
     pub(super) fn improper(&self) -> Vec<String> {
         let log = self.whole_log();
-        let improper = ["panicked", "reload refused", "819010", "819020", "4711", "飛脚"];
-        let is_improper = |line: &&str| improper.iter().any(|word| line.contains(word));
+        let improper = ["panicked", "reload refused", "kotoba4711", "飛脚"];
+        // Times and ids have digits too, but not so many in a row.
+        let is_number = |digits: &str| {
+            digits.len() > 8 && ["819010", "819020"].iter().any(|start| digits.starts_with(start))
+        };
+        let is_improper = |line: &&str| {
+            improper.iter().any(|word| line.contains(word))
+                || line.split(|c: char| !c.is_ascii_digit()).any(is_number)
+        };
         log.lines().filter(is_improper).map(|line| format!("the log says: {line}")).collect()
     }
 
