@@ -186,8 +186,11 @@ impl Ord for Due {
     }
 }
 
-/// The most receipts that wait for a receiving session, and message states that are remembered.
+/// The most message states that are remembered.
 const MEMORY: usize = 100_000;
+
+/// The most receipts that wait for a receiving session; what comes beyond is never sent.
+const MOST_WAITING: usize = 4_000_000;
 
 /// The most receipts that one session is handed before it answers.
 pub(super) const MOST_HANDED: usize = 1_000;
@@ -571,7 +574,7 @@ impl Model {
     }
 
     fn wait(&mut self, body: Body) {
-        if self.waiting.len() < MEMORY {
+        if self.waiting.len() < MOST_WAITING {
             self.waiting.push_back(body);
         }
     }
