@@ -282,9 +282,9 @@ pub(crate) struct Loop {
     is_parking: bool,
     written: Position,
     checkpoint_at: Time,
-    /// Not to read the feed before.
     /// When the cursor is written although nothing else is.
     move_on_at: Time,
+    /// Not to read the feed before.
     read_at: Time,
     caught_up: bool,
     gone: bool,
