@@ -33,6 +33,12 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// How many messages each key has handed in today.
+    pub(super) fn used_today(&self) -> Vec<(String, u64)> {
+        let used = self.dispatch.used_today(self.clock.now());
+        used.map(|(key, count)| (key.to_owned(), count)).collect()
+    }
+
     /// Opens the journal and takes up what it holds.
     pub(super) fn open(config: &Config) -> Result<Self, StartError> {
         let routes = config.routes().map_err(|faults| StartError::Routes(faults_told(&faults)))?;

@@ -199,7 +199,12 @@ impl Shared {
         for (client, count) in &behind.used_today {
             api.restore_quota(client, *count);
         }
-        Doors::open(places, api, &config.api.limits, certificates, stop)
+        let doors = Doors::open(places, api, &config.api.limits, certificates, stop)?;
+        tracing::info!(address = %doors.address, "takes messages");
+        if let Some(address) = doors.admin {
+            tracing::info!(%address, "takes operators");
+        }
+        Ok(doors)
     }
 }
 
@@ -277,11 +282,7 @@ impl Gateway {
     ) -> Result<Self, StartError> {
         let places = Places::take(&config).await?;
         let core = Core::open(&config)?;
-        let used_today: Vec<_> = core
-            .dispatch
-            .used_today(core.clock.now())
-            .map(|(key, count)| (key.to_owned(), count))
-            .collect();
+        let used_today = core.used_today();
         let (events, inbox) = mpsc::channel(EVENTS);
         let (orders, pump_orders) = mpsc::channel(ORDERS);
         let (snapshots, snapshot) = watch::channel(core.dispatch.snapshot(core.clock.now()));
@@ -334,10 +335,6 @@ impl Gateway {
             reloads: reloads_asked,
         };
         let doors = shared.open_doors(places, &config, behind_doors)?;
-        tracing::info!(address = %doors.address, "takes messages");
-        if let Some(address) = doors.admin {
-            tracing::info!(%address, "takes operators");
-        }
         let reloads = Some(reloads);
         Ok(Self {
             config,
