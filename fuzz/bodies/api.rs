@@ -86,7 +86,7 @@ async fn ask(house: &House, octets: &[u8]) {
     if !is_json {
         request = request.header("content-type", "application/json");
     }
-    let body = script.all();
+    let body = std::mem::take(&mut script.rest);
     let Ok(request): Result<Request<Body>, _> = request.body(Body::from(body.to_vec())) else {
         return;
     };

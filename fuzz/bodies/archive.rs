@@ -92,7 +92,7 @@ fn damage(script: &mut Script<'_>, files: &mut BTreeMap<String, Vec<u8>>) {
             octets[from..until].fill(0);
         }
         4 => octets.truncate(at),
-        _ => *octets = script.all().to_vec(),
+        _ => *octets = std::mem::take(&mut script.rest).to_vec(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 /// The octets of a script that are not read yet.
 pub(crate) struct Script<'a> {
-    rest: &'a [u8],
+    pub(crate) rest: &'a [u8],
 }
 
 impl<'a> Script<'a> {
@@ -39,10 +39,5 @@ impl<'a> Script<'a> {
         let (octets, rest) = self.rest.split_at(length);
         self.rest = rest;
         octets
-    }
-
-    /// All that is left.
-    pub(crate) fn all(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.rest)
     }
 }
