@@ -51,7 +51,7 @@ pub enum Unanswered {
     /// The queue is full: the event was not handed over.
     #[error("the dispatcher's queue is full")]
     Full,
-    /// The dispatcher has stopped: the event was not handed over, or was not answered.
+    /// The dispatcher has stopped: the event was not handed over.
     #[error("the dispatcher has stopped")]
     Stopped,
     /// No reply came in time. What was asked may still be done.
@@ -98,8 +98,7 @@ impl Seat<'_> {
     async fn wait(mut self, deadline: Instant) -> Result<Reply, Unanswered> {
         match timeout_at(deadline, &mut self.reply).await {
             Ok(Ok(reply)) => Ok(reply),
-            Ok(Err(_)) => Err(Unanswered::Stopped),
-            Err(_) => Err(Unanswered::Late),
+            Ok(Err(_)) | Err(_) => Err(Unanswered::Late),
         }
     }
 }

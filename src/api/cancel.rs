@@ -89,7 +89,7 @@ pub(crate) async fn one(
 fn unconfirmed(reply: Result<Reply, Unanswered>) -> Refused {
     match reply {
         Err(Unanswered::Late) => {
-            Problem::new(Code::StoreUnavailable, "it was not confirmed in time: ask again")
+            Problem::new(Code::NotConfirmed, "it was not confirmed in time: ask again")
         }
         reply => refusal(reply),
     }

@@ -52,13 +52,10 @@ const VALUES: [Code; 10] = [
     Code::ExpiredOnArrival,
     Code::NoRoute,
 ];
-const SEND: [Code; 5] = [
-    Code::IdempotencyInProgress,
-    Code::IdempotencyKeyReused,
-    Code::QuotaExceeded,
-    Code::QueueFull,
-    Code::Draining,
-];
+const SEND: [Code; 3] =
+    [Code::IdempotencyInProgress, Code::IdempotencyKeyReused, Code::QuotaExceeded];
+/// The ways in which the dispatcher does not do what it is asked.
+const BUSY: [Code; 3] = [Code::NotConfirmed, Code::QueueFull, Code::Draining];
 const QUERY: &[Code] = &[Code::UnknownField, Code::MalformedBody, Code::InvalidField];
 const FIND: &[Code] =
     &[Code::UnknownField, Code::MalformedBody, Code::InvalidField, Code::NotFound];
@@ -79,12 +76,12 @@ const fn join<const N: usize>(parts: &[&[Code]]) -> [Code; N] {
     all
 }
 
-const CREATE: &[Code] = &join::<21>(&[&BODY, &VALUES, &SEND]);
-const BATCH: &[Code] = &join::<9>(&[&BODY, &[Code::QueueFull, Code::Draining, Code::RateLimited]]);
+const CREATE: &[Code] = &join::<22>(&[&BODY, &VALUES, &SEND, &BUSY]);
+const BATCH: &[Code] = &join::<10>(&[&BODY, &BUSY, &[Code::RateLimited]]);
 const PREVIEW: &[Code] = &join::<16>(&[&BODY, &VALUES]);
 const CANCEL: &[Code] =
-    &[Code::NotFound, Code::TooLateToCancel, Code::UnknownField, Code::QueueFull, Code::Draining];
-const CANCEL_MANY: &[Code] = &join::<8>(&[&BODY, &[Code::QueueFull, Code::Draining]]);
+    &join::<6>(&[&[Code::NotFound, Code::TooLateToCancel, Code::UnknownField], &BUSY]);
+const CANCEL_MANY: &[Code] = &join::<9>(&[&BODY, &BUSY]);
 const HOOK: &[Code] = &join::<7>(&[&BODY, &[Code::NotFound]]);
 
 const fn row(

@@ -616,7 +616,7 @@ pub(crate) fn refusal(reply: Result<Reply, Unanswered>) -> Refused {
             Problem::new(Code::StoreUnavailable, "the journal cannot be written")
         }
         Err(Unanswered::Late) => Problem::new(
-            Code::StoreUnavailable,
+            Code::NotConfirmed,
             "the message was not confirmed in time and may be accepted all the same: send it again \
              with the same Idempotency-Key",
         ),

@@ -177,8 +177,10 @@ codes! {
     QuotaExceeded = "quota_exceeded", 429, true, "The daily quota is used up";
     /// A fault of ours.
     InternalError = "internal_error", 500, true, "The gateway failed";
-    /// Nothing can be written or read safely now.
+    /// Nothing can be written or read safely now: nothing was done.
     StoreUnavailable = "store_unavailable", 503, true, "The store is not available";
+    /// It was handed over and no answer came: it may be done all the same.
+    NotConfirmed = "not_confirmed", 503, true, "It is not known whether this was done";
     /// Too much is waiting already.
     QueueFull = "queue_full", 503, true, "The gateway is full";
     /// The gateway is stopping.

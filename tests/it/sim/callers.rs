@@ -176,10 +176,8 @@ impl World {
             self.reads.push((read_at, about));
             return self.hears(about, &Reply::Accepted { id, state: State::Queued });
         }
-        // It says so itself: the message may have been accepted.
-        if code == "store_unavailable"
-            && body["detail"].as_str().is_some_and(|it| it.contains("may be"))
-        {
+        // The message may have been accepted.
+        if code == "not_confirmed" {
             self.lost_answer(about);
             return Ok(());
         }

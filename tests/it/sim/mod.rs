@@ -211,6 +211,7 @@ const REACHED: &[&str] = &[
     "http 200",
     "http 202",
     "http 429 rate_limited",
+    "http 503 not_confirmed",
     "http 503 queue_full",
     "http 503 store_unavailable",
     "http batch",

@@ -139,11 +139,18 @@ impl Desk {
         // Written down before it is said: whoever sees it elsewhere finds it here.
         self.book.lock().unwrap().orders.insert(to.clone(), order);
         let headers = if has_key { format!("idempotency-key: {to}\r\n") } else { String::new() };
+        let mut is_open = false;
         loop {
             let answer = self.client.call_with("POST", "/v1/messages", &headers, Some(&body));
-            let told = self.note(answer.as_ref());
-            let gives_up = !has_key || draws.per_cent(5);
-            if told != Told::Nothing || gives_up {
+            let told = match self.note(answer.as_ref()) {
+                // An earlier attempt may have been accepted.
+                Told::Refused if is_open => Told::Nothing,
+                told => told,
+            };
+            is_open |= told == Told::Nothing;
+            let is_busy = answer.is_some_and(|answer| answer.status == 503);
+            let is_settled = told != Told::Nothing && !is_busy;
+            if is_settled || !has_key || draws.per_cent(5) {
                 self.learn(&to, told.clone());
                 if let Told::Accepted(id) = told {
                     if draws.per_cent(5) {
@@ -208,7 +215,7 @@ impl Desk {
         }
         self.count(format!("{status} {}", body["code"].as_str().unwrap_or_default()));
         // It may be accepted all the same, or be accepted by the first request that still runs.
-        let is_open = status >= 500 || status == 409;
+        let is_open = status == 409 || status == 500 || body["code"] == "not_confirmed";
         if is_open { Told::Nothing } else { Told::Refused }
     }
 
