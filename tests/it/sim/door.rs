@@ -81,6 +81,7 @@ pub(super) enum Call {
 
 struct Flight {
     call: Call,
+    /// When it was made, without the time in which nobody could answer.
     begun: Time,
     answer: JoinHandle<Answer>,
 }
@@ -244,6 +245,9 @@ impl Door {
     fn catch_up(&mut self, now: Time) {
         let passed = now.since(self.at);
         self.at = now;
+        // A process that stands still answers nobody.
+        let still = passed.saturating_sub(LOOK);
+        self.flights.iter_mut().for_each(|flight| flight.begun += still);
         self.runtime.block_on(tokio::time::advance(passed));
     }
 
