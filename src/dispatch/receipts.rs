@@ -328,7 +328,12 @@ impl Dispatch {
         }
         let state = match said {
             Said::Delivered => State::Delivered,
-            Said::Failed if live.state == State::Unknown => State::Undeliverable,
+            // Not while another attempt may still deliver it.
+            Said::Failed
+                if live.state == State::Unknown && !live.attempts().any(Attempt::may_arrive) =>
+            {
+                State::Undeliverable
+            }
             Said::Failed | Said::Nothing => return,
         };
         let Some(attempt) = live.attempt(number) else { return };

@@ -27,15 +27,17 @@ impl Dispatch {
         self.sync_stations(now);
         self.make_homes();
         let mut slots: Vec<Slot> = self.book.table.slots().collect();
-        slots.retain(|slot| {
-            let live = &self.book.table[*slot];
-            live.id().as_u128() != 0 && !live.is_finished()
-        });
+        slots.retain(|slot| self.book.table[*slot].id().as_u128() != 0);
         // As they were accepted, so that each key's messages keep their order.
         slots.sort_unstable_by_key(|slot| self.book.table[*slot].id());
-        for slot in slots {
+        let (ended, live): (Vec<_>, Vec<_>) =
+            slots.into_iter().partition(|slot| self.book.table[*slot].is_finished());
+        for slot in live {
             self.forget_flights(now, slot);
             self.resume(now, slot);
+        }
+        for slot in ended {
+            self.weigh_all(now, slot);
         }
         self.match_orphans(now);
         self.join_parts(now);
@@ -117,10 +119,8 @@ impl Dispatch {
 
     /// Puts a message where its state says it was.
     fn resume(&mut self, now: Time, slot: Slot) {
-        let live = &self.book.table[slot];
-        let id = live.id();
-        let numbers: Vec<u16> = live.attempts().map(|attempt| attempt.number).collect();
-        match live.state {
+        let id = self.book.table[slot].id();
+        match self.book.table[slot].state {
             State::Submitting => {
                 let live = &mut self.book.table[slot];
                 live.place = Place::Wire;
@@ -130,10 +130,23 @@ impl Dispatch {
             State::Submitted => self.taken(now, slot),
             _ => self.place(now, slot),
         }
-        // A receipt's record may be there without what follows from it.
+        if let Some(slot) = self.book.find_live(id) {
+            self.weigh_all(now, slot);
+        }
+    }
+
+    /// Draws from all receipts of a message what follows: a receipt's record may be there and that
+    /// not.
+    fn weigh_all(&mut self, now: Time, slot: Slot) {
+        let live = &self.book.table[slot];
+        let (id, was_finished) = (live.id(), live.is_finished());
+        let numbers: Vec<u16> = live.attempts().map(|attempt| attempt.number).collect();
         for number in numbers {
-            if let Some(slot) = self.book.find_live(id) {
-                self.weigh_receipts(now, slot, number);
+            match self.book.table.find(id) {
+                Some(slot) if self.book.table[slot].is_finished() == was_finished => {
+                    self.weigh_receipts(now, slot, number);
+                }
+                _ => return,
             }
         }
     }

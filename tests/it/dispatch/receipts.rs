@@ -196,6 +196,51 @@ fn no_receipt_in_time_is_unknown_and_a_late_one_corrects_it_once() {
 }
 
 #[test]
+fn a_late_receipt_corrects_though_the_process_dies_behind_its_record() {
+    let mut world = World::given(ONE);
+    world.bound("alpha", 0, 10);
+    let id = world.send(Class::Transactional, "hello");
+    let sent = world.one();
+    world.ok(&sent, "a1");
+    world.pass(SECOND * 73 * 3_600);
+    world.syncs = false;
+    world.receipt("alpha", "a1", "DELIVRD");
+    assert!(matches!(
+        &world.journal[..],
+        [.., (_, Record::Receipt { .. }), (_, Record::Corrected { .. })]
+    ));
+    world.syncs = true;
+    world.crash(1);
+    assert_eq!(world.corrections(id), [State::Delivered]);
+    world.bound("alpha", 0, 10);
+    let again = world.receipt("alpha", "a1", "DELIVRD");
+    assert!(world.was_acked(again));
+    assert_eq!(world.corrections(id), [State::Delivered]);
+    world.check_replay();
+}
+
+#[test]
+fn a_late_failure_says_nothing_of_what_another_carrier_may_deliver() {
+    let mut world = World::given(TWO);
+    world.bound("alpha", 0, 10);
+    world.bound("beta", 0, 10);
+    let id = world.send(Class::Otp, "1234");
+    let first = world.one();
+    world.timed_out(&first);
+    let second = world.one();
+    assert_eq!((first.carrier(), second.carrier()), ("alpha", "beta"));
+    world.ok(&second, "b1");
+    world.ok(&first, "a1");
+    world.pass(SECOND * 73 * 3_600);
+    assert_eq!(world.end(id), "unknown: no_receipt");
+    world.receipt("alpha", "a1", "UNDELIV");
+    assert_eq!(world.corrections(id), []);
+    world.receipt("beta", "b1", "UNDELIV");
+    assert_eq!(world.corrections(id), [State::Undeliverable]);
+    world.check_replay();
+}
+
+#[test]
 fn a_late_receipt_after_the_time_for_it_corrects_nothing() {
     let mut world = World::given(ONE);
     world.bound("alpha", 0, 10);
