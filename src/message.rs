@@ -17,6 +17,7 @@ pub use self::id::EventId;
 pub use self::id::IdSource;
 pub use self::id::MessageId;
 pub use self::id::ParseIdError;
+pub(crate) use self::id::digits;
 pub use self::record::Answer;
 pub use self::record::Carried;
 pub use self::record::CarriedSegment;

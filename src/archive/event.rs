@@ -24,6 +24,7 @@ use crate::message::MessageId;
 use crate::message::Position;
 use crate::message::Reason;
 use crate::message::State;
+use crate::message::digits;
 use crate::pdu::CommandStatus;
 use crate::time::Time;
 
@@ -211,7 +212,10 @@ pub struct Cursor(pub Position);
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0.0)
+        let digits = digits(self.0.0.into());
+        f.write_str(
+            std::str::from_utf8(&digits).ok().and_then(|all| all.get(16..)).unwrap_or_default(),
+        )
     }
 }
 

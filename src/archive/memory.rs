@@ -1,6 +1,5 @@
 //! What tailer and readers share: messages not yet written, the latest events, how far all is.
 
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -9,6 +8,7 @@ use std::sync::PoisonError;
 
 use dashmap::DashMap;
 use hashbrown::DefaultHashBuilder;
+use hashbrown::HashMap;
 use tokio::sync::watch;
 
 use crate::archive::Event;
@@ -106,17 +106,20 @@ impl Recent {
         })
     }
 
-    /// Takes note that a key is to be told.
-    fn touch(&mut self, key: &Arc<str>) {
-        if !std::mem::replace(&mut self.owned(key).is_touched, true) {
-            self.touched.push(Arc::clone(key));
-        }
-    }
-
+    /// Adds an event, unless it is older than the others, and takes note that its key is to be told.
     fn push(&mut self, event: &Arc<Event>) {
+        let is_latest = event.position >= self.start;
         // In front of the general list, which a new key's own is made from.
-        self.owned(&event.key).events.push_back(Arc::clone(event));
-        self.events.push_back(Arc::clone(event));
+        let owned = self.owned(&event.key);
+        if is_latest {
+            owned.events.push_back(Arc::clone(event));
+        }
+        if !std::mem::replace(&mut owned.is_touched, true) {
+            self.touched.push(Arc::clone(&event.key));
+        }
+        if is_latest {
+            self.events.push_back(Arc::clone(event));
+        }
     }
 
     fn pop(&mut self) {
@@ -214,11 +217,7 @@ impl Memory {
 
     /// Adds an event to the latest ones, unless it is older than they are.
     pub(super) fn remember(&self, event: &Arc<Event>) {
-        let mut recent = locked(&self.recent);
-        if event.position >= recent.start {
-            recent.push(event);
-        }
-        recent.touch(&event.key);
+        locked(&self.recent).push(event);
     }
 
     /// Takes note that every event below `end` is on disk, and forgets the oldest.

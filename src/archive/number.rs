@@ -72,16 +72,23 @@ pub fn masked(number: &str) -> String {
         3..=8 => (0, 2),
         _ => (if number.starts_with('+') { 5 } else { 4 }, if count < 11 { 2 } else { 4 }),
     };
-    let middle = "*".repeat(count.saturating_sub(head + tail));
-    let first: String = number.chars().take(head).collect();
-    let last: String = number.chars().skip(count - tail).collect();
-    format!("{first}{middle}{last}")
+    let octet = |place| number.char_indices().nth(place).map_or(number.len(), |(at, _)| at);
+    let (first, _) = number.split_at(octet(head));
+    let (_, last) = number.split_at(octet(count - tail));
+    let mut masked = String::with_capacity(number.len());
+    masked.push_str(first);
+    masked.extend(std::iter::repeat_n('*', count - head - tail));
+    masked.push_str(last);
+    masked
 }
 
 /// A kept number as people read it: digits get their `+`.
 pub fn shown(kept: &str) -> Cow<'_, str> {
     if kept.starts_with(|c: char| c.is_ascii_digit()) {
-        Cow::Owned(format!("+{kept}"))
+        let mut shown = String::with_capacity(1 + kept.len());
+        shown.push('+');
+        shown.push_str(kept);
+        Cow::Owned(shown)
     } else {
         Cow::Borrowed(kept)
     }

@@ -253,11 +253,16 @@ enum PackedSubject<M, I> {
     Inbound(I),
 }
 
+/// Octets that an event, with its share of the origin, and what of it is sealed mostly have room in.
+const EVENT_ROOM: usize = 192;
+const SECRET_ROOM: usize = 32;
+
 /// One pack of events, all of one key.
 pub(super) fn events(events: &[&Event], sealer: &Sealer) -> Result<Vec<u8>, KeyError> {
-    let (mut open, mut secret) = (Vec::new(), Vec::new());
-    let mut numbers: HashMap<Position, u32> = HashMap::new();
-    let mut origins = Vec::new();
+    let mut open = Vec::with_capacity(events.len() * EVENT_ROOM);
+    let mut secret = Vec::with_capacity(events.len() * SECRET_ROOM);
+    let mut numbers: HashMap<Position, u32> = HashMap::with_capacity(events.len());
+    let mut origins = Vec::with_capacity(events.len());
     let snapshots = events.iter().filter_map(|event| match &event.subject {
         Subject::Message(snapshot) => Some(snapshot),
         Subject::Inbound(_) => None,

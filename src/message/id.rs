@@ -91,7 +91,7 @@ macro_rules! id {
 }
 
 /// The 32 hexadecimal digits of a number: ids are written several times a message.
-fn digits(bits: u128) -> [u8; 32] {
+pub(crate) fn digits(bits: u128) -> [u8; 32] {
     const DIGITS: [u8; 16] = *b"0123456789abcdef";
     let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'0');
     let mut digits = [0; 32];
