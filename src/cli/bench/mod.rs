@@ -76,8 +76,8 @@ pub(super) struct Bench {
     /// Keeps the carrier away, so that everything stays live: measures memory and the restart.
     #[arg(long)]
     live: bool,
-    /// Counts the gateway's allocations instead, by valgrind, which must be installed; under it all
-    /// is some fifty times as slow.
+    /// Counts the gateway's allocations instead, by valgrind, which must be installed, in a build
+    /// with `--no-default-features`; under it all is some fifty times as slow.
     #[arg(long, conflicts_with_all = ["live", "compare", "kannel", "rate"])]
     allocations: bool,
     /// Another build to compare with: both run in turn, and the ratios of the medians are shown.
@@ -210,6 +210,11 @@ impl Bench {
     /// Counts twice, so that what the start allocates falls out.
     async fn measure_allocations(&self, binary: &Path, dir: &Path) -> Result<Figures, Failure> {
         const FEW: u64 = 200;
+        if cfg!(feature = "jemalloc") {
+            return Err("valgrind counts the C library's allocator only: build hikyaku with \
+                        --no-default-features for --allocations"
+                .into());
+        }
         let mut counts = Vec::new();
         for (name, messages) in [("few", FEW), ("all", FEW + self.messages)] {
             let (dir, log) = (dir.join(name), dir.join(name).join("valgrind.log"));
