@@ -488,6 +488,7 @@ impl Session {
                 self.reply(pdu, CommandStatus::ESME_ROK);
                 self.state = State::PeerUnbound;
                 self.end = End::PeerUnbound;
+                self.timers.unbound();
                 self.timers.start_phase(now + self.timers.config().drain.0);
                 self.events.push_back(Event::Closing { by_peer: true });
             }
@@ -633,6 +634,7 @@ impl Session {
     fn send_unbind(&mut self, now: Time) {
         self.asked = Some(self.request(Body::Unbind));
         self.state = State::Unbinding;
+        self.timers.unbound();
         self.timers.start_phase(now + self.timers.config().unbind_response.0);
     }
 

@@ -72,6 +72,11 @@ impl Running {
         self.enquires = true;
     }
 
+    /// Either side has unbound: no sign of life is asked for any more.
+    pub(super) const fn unbound(&mut self) {
+        self.enquires = false;
+    }
+
     /// The session is in a state that lasts until `deadline`.
     pub(super) const fn start_phase(&mut self, deadline: Time) {
         self.phase = Some(deadline);

@@ -565,6 +565,31 @@ fn an_unbind_waits_no_longer_than_drain_and_its_timer() {
     assert_eq!(events(&mut session), [expected]);
 }
 
+/// An `enquire_link` behind the `unbind` took the place of what the answer was looked for by.
+#[test]
+fn nobody_who_has_unbound_is_asked_for_a_sign_of_life() {
+    let mut asks = bound_trx();
+    asks.unbind(at(29));
+    assert_eq!(sent(&mut asks), ["unbind 2"]);
+    asks.handle_timeout(at(30));
+    assert_eq!(sent(&mut asks), [""; 0]);
+    events(&mut asks);
+    hear_at(&mut asks, at(31), Pdu::response(2, OK, Body::UnbindResp(Tlvs::new())));
+    assert_eq!(events(&mut asks), [closed(End::Asked)]);
+    let config = SmscConfig {
+        timers: Timers { enquire_link: Span::secs(3), ..Timers::default() },
+        ..SmscConfig::default()
+    };
+    let mut asked = smsc(&config, Mode::Trx);
+    asked.submit(T0, 7, deliver()).unwrap();
+    sent(&mut asked);
+    hear(&mut asked, Pdu::request(2, Body::Unbind));
+    assert_eq!(sent(&mut asked), ["unbind_resp 2"]);
+    asked.handle_timeout(at(3));
+    assert_eq!(sent(&mut asked), [""; 0]);
+    assert_eq!(asked.poll_timeout(), Some(at(5)));
+}
+
 #[test]
 fn a_delivery_behind_our_unbind_is_to_come_again() {
     let mut session = bound_trx();
