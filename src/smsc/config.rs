@@ -43,8 +43,14 @@ pub struct Config {
     pub receipts: ReceiptForm,
     /// Whether the last four digits of a destination choose what happens to it.
     pub magic_numbers: bool,
-    /// How often a handset sends a message to us. Absent: never.
+    /// How often a handset sends a message to us. Absent or `0s`: never.
     pub inbound_every: Option<Span>,
+    /// How many receipts and messages of handsets may be on their way at once, besides those that
+    /// sessions have; more are lost.
+    pub max_waiting: usize,
+    /// How many messages are remembered for `query_sm` and `cancel_sm`, and how many numbers that
+    /// were throttled by their last digits.
+    pub max_remembered: usize,
     /// What breaks, and when, counted from the start.
     pub faults: Vec<Fault>,
     /// How many octets one write carries; 0 for as many as there are.
@@ -141,6 +147,8 @@ impl Default for Config {
             receipts: ReceiptForm::Both,
             magic_numbers: true,
             inbound_every: None,
+            max_waiting: 4_000_000,
+            max_remembered: 100_000,
             faults: Vec::new(),
             write_octets: 0,
             inactivity: Span::secs(300),

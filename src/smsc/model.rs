@@ -1,26 +1,8 @@
 //! The mind of a simulated carrier: what it answers to each request, and when. No I/O.
-//!
-//! The last four digits of a destination choose its fate, the same in the demo, the tests and the
-//! documents:
-//!
-//! | digits | fate |
-//! |---|---|
-//! | 0001 | `ESME_RINVDSTADR` at submit |
-//! | 0002 | receipt `UNDELIV` |
-//! | 0003 | receipt `EXPIRED` |
-//! | 0004 | no receipt |
-//! | 0005 | throttled twice, then accepted |
-//! | 0006 | receipt before the answer |
-//! | 0007 | receipts doubled |
-//! | 0008 | one segment without its receipt |
-//! | 0009 | answered after 30 s |
-//! | 0010 | connection cut after the submit |
-//! | others | delivered |
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::BinaryHeap;
-use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -28,9 +10,11 @@ use bytes::Bytes;
 
 use crate::pdu::Address;
 use crate::pdu::Body;
+use crate::pdu::COctetString;
 use crate::pdu::CancelSmResp;
 use crate::pdu::CommandStatus;
 use crate::pdu::DataSm;
+use crate::pdu::DataSmResp;
 use crate::pdu::DeliverSm;
 use crate::pdu::EsmClass;
 use crate::pdu::MessageState;
@@ -43,6 +27,9 @@ use crate::pdu::Ton;
 use crate::smsc::config::Config;
 use crate::smsc::config::FaultKind;
 use crate::smsc::config::IdForm;
+use crate::smsc::fate::Fate;
+use crate::smsc::memory::Remembered;
+use crate::smsc::random::Random;
 use crate::smsc::receipt;
 use crate::smsc::receipt::ReceiptText;
 use crate::time::Time;
@@ -102,8 +89,25 @@ pub struct Tally {
     pub throttled: u64,
     /// Receipts sent.
     pub receipts: u64,
+    /// Receipts and messages of handsets for which there was no room.
+    pub lost: u64,
     /// Requests that a black hole swallowed.
     pub swallowed: u64,
+}
+
+/// How much a simulated carrier holds at present.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Holds {
+    /// Sessions that are bound.
+    pub sessions: usize,
+    /// Answers that are not due yet.
+    pub answers: usize,
+    /// Receipts and messages of handsets that no session has.
+    pub waiting: usize,
+    /// Those that sessions have and their peers have not taken.
+    pub handed: usize,
+    /// Messages and throttled numbers that are remembered, the greater of both.
+    pub remembered: usize,
 }
 
 /// One submit as the simulated carrier saw it.
@@ -130,10 +134,13 @@ pub struct Model {
     turn: u64,
     next_id: u64,
     recent: VecDeque<Time>,
-    throttles: HashMap<Bytes, u8>,
-    states: HashMap<String, MessageState>,
-    state_order: VecDeque<String>,
+    /// How often a number was throttled by its last digits.
+    throttles: Remembered<Bytes, u8>,
+    /// By the id that the answer had.
+    states: Remembered<String, MessageState>,
     waiting: VecDeque<Body>,
+    /// How many receipts are in `due`.
+    planned: usize,
     next_fault: usize,
     next_inbound: Option<Time>,
     black_hole_until: Time,
@@ -166,6 +173,16 @@ enum Step {
     Cut { session: SessionId },
 }
 
+impl Step {
+    /// The session without which it means nothing.
+    const fn session(&self) -> Option<SessionId> {
+        match self {
+            Self::Respond { session, .. } | Self::Cut { session } => Some(*session),
+            Self::Receipt { .. } => None,
+        }
+    }
+}
+
 impl Peer {
     const fn has_room(&self) -> bool {
         self.receives && self.handed < MOST_HANDED
@@ -186,69 +203,29 @@ impl Ord for Due {
     }
 }
 
-/// The most message states that are remembered.
-const MEMORY: usize = 100_000;
-
-/// The most receipts that wait for a receiving session; what comes beyond is never sent.
-const MOST_WAITING: usize = 4_000_000;
-
 /// The most receipts that one session is handed before it answers.
 pub(super) const MOST_HANDED: usize = 1_000;
 
 /// How long a receipt that was refused or not answered waits for its next try.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
-/// What becomes of one submit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Delivered,
-    RefusedDestination,
-    Undeliverable,
-    Expired,
-    NoReceipt,
-    ThrottledTwice,
-    EarlyReceipt,
-    DoubledReceipt,
-    OneSegmentWithoutReceipt,
-    SlowAnswer,
-    Cut,
-}
-
-impl Fate {
-    fn of(destination: &[u8]) -> Self {
-        match destination.get(destination.len().saturating_sub(4)..).unwrap_or_default() {
-            b"0001" => Self::RefusedDestination,
-            b"0002" => Self::Undeliverable,
-            b"0003" => Self::Expired,
-            b"0004" => Self::NoReceipt,
-            b"0005" => Self::ThrottledTwice,
-            b"0006" => Self::EarlyReceipt,
-            b"0007" => Self::DoubledReceipt,
-            b"0008" => Self::OneSegmentWithoutReceipt,
-            b"0009" => Self::SlowAnswer,
-            b"0010" => Self::Cut,
-            _ => Self::Delivered,
-        }
-    }
-}
-
 impl Model {
     /// A carrier that opens at `now`.
     pub fn new(config: Config, now: Time) -> Self {
         Self {
-            random: Random(config.seed),
+            random: Random::new(config.seed),
             started: now,
             sessions: BTreeMap::new(),
             due: BinaryHeap::new(),
             turn: 0,
             next_id: 1 + (config.seed.wrapping_mul(0x9e37_79b9) & 0xff_ffff),
             recent: VecDeque::new(),
-            throttles: HashMap::new(),
-            states: HashMap::new(),
-            state_order: VecDeque::new(),
+            throttles: Remembered::new(config.max_remembered),
+            states: Remembered::new(config.max_remembered),
             waiting: VecDeque::new(),
+            planned: 0,
             next_fault: 0,
-            next_inbound: config.inbound_every.map(|every| now + *every),
+            next_inbound: config.inbound_every.filter(|it| !it.is_zero()).map(|it| now + *it),
             black_hole_until: Time::ZERO,
             refuse_until: Time::ZERO,
             tally: Tally::default(),
@@ -270,6 +247,17 @@ impl Model {
     /// What has happened so far.
     pub const fn tally(&self) -> Tally {
         self.tally
+    }
+
+    /// How much it holds at present.
+    pub fn holds(&self) -> Holds {
+        Holds {
+            sessions: self.sessions.len(),
+            answers: self.due.len() - self.planned,
+            waiting: self.planned + self.waiting.len(),
+            handed: self.sessions.values().map(|peer| peer.handed).sum(),
+            remembered: self.states.len().max(self.throttles.len()),
+        }
     }
 
     /// What the carrier is like.
@@ -298,9 +286,11 @@ impl Model {
         self.sessions.insert(session, Peer { receives, unanswered: 0, handed: 0 });
     }
 
-    /// A session is gone.
+    /// A session is gone, and with it what it would have been answered.
     pub fn lost(&mut self, session: SessionId) {
-        self.sessions.remove(&session);
+        if self.sessions.remove(&session).is_some() {
+            self.due.retain(|Reverse(due)| due.step.session() != Some(session));
+        }
     }
 
     /// A receipt was taken on this session, which has room for another.
@@ -313,7 +303,7 @@ impl Model {
     /// A receipt was refused, or not answered in time: it is tried again after a while.
     pub fn refused(&mut self, now: Time, session: SessionId, body: Body) {
         self.delivered(session);
-        self.at(now + TRY_AGAIN, Step::Receipt { body });
+        self.plan(now + TRY_AGAIN, body);
     }
 
     /// A receipt did not get through before its session was lost: it is sent again on another.
@@ -328,9 +318,11 @@ impl Model {
             return;
         }
         let (status, answer) = match body {
-            Body::SubmitSm(submit) => return self.submit(now, session, sequence_number, submit),
+            Body::SubmitSm(submit) => {
+                return self.submit(now, session, sequence_number, submit, answer_submit);
+            }
             Body::DataSm(data) => {
-                return self.submit(now, session, sequence_number, &as_submit(data));
+                return self.submit(now, session, sequence_number, &as_submit(data), answer_data);
             }
             Body::QuerySm(query) => self.query(query),
             Body::CancelSm(cancel) => (
@@ -342,33 +334,51 @@ impl Model {
                 None => return,
             },
         };
-        let step = Step::Respond { session, sequence_number, status, body: answer };
         let delay = self.between(self.config.latency);
-        self.at(now + delay, step);
+        self.answer(now + delay, session, sequence_number, status, answer);
     }
 
-    fn submit(&mut self, now: Time, session: SessionId, sequence_number: u32, submit: &SubmitSm) {
+    fn answer(
+        &mut self,
+        at: Time,
+        session: SessionId,
+        sequence_number: u32,
+        status: CommandStatus,
+        body: Body,
+    ) {
+        if let Some(peer) = self.sessions.get_mut(&session) {
+            peer.unanswered += 1;
+            self.at(at, Step::Respond { session, sequence_number, status, body });
+        }
+    }
+
+    fn submit(
+        &mut self,
+        now: Time,
+        session: SessionId,
+        sequence_number: u32,
+        submit: &SubmitSm,
+        answer: fn(Option<COctetString<65>>) -> Body,
+    ) {
         let fate = self.fate(submit);
         let status = self.judge(now, session, submit, fate);
         if let Some(seen) = &mut self.seen {
             seen.push(Seen { at: now, session, status, submit: submit.clone() });
         }
-        if let Some(peer) = self.sessions.get_mut(&session) {
-            peer.unanswered += 1;
-        }
         let id = (status == CommandStatus::ESME_ROK).then(|| self.next_message_id());
         let answered = now + self.answer_delay(fate);
         self.tell(status);
         let shown = id.map(|id| self.shown_in_answer(id)).unwrap_or_default();
-        let body = submit_answer(status, &shown);
+        let body =
+            answer(id.map(|_| COctetString::new(shown.as_bytes().to_vec()).unwrap_or_default()));
         if fate == Fate::Cut && status == CommandStatus::ESME_ROK {
             self.at(now, Step::Cut { session });
         } else {
-            self.at(answered, Step::Respond { session, sequence_number, status, body });
+            self.answer(answered, session, sequence_number, status, body);
         }
         if let Some(id) = id {
-            self.remember_state(&shown, MessageState::ENROUTE);
-            self.plan_receipts(now, answered, id, submit, fate);
+            let state = self.plan_receipts(now, answered, id, submit, fate);
+            self.states.insert(shown, state.unwrap_or(MessageState::ENROUTE));
         }
     }
 
@@ -395,9 +405,10 @@ impl Model {
             return CommandStatus::ESME_RINVDSTADR;
         }
         if fate == Fate::ThrottledTwice {
-            let told = self.throttles.entry(submit.destination.addr.to_bytes()).or_default();
-            if *told < 2 {
-                *told += 1;
+            let number = submit.destination.addr.to_bytes();
+            let told = self.throttles.get(&number).copied().unwrap_or_default();
+            if told < 2 {
+                self.throttles.insert(number, told + 1);
                 return CommandStatus::ESME_RTHROTTLED;
             }
         }
@@ -445,20 +456,28 @@ impl Model {
         }
     }
 
-    fn plan_receipts(&mut self, now: Time, answered: Time, id: u64, submit: &SubmitSm, fate: Fate) {
+    /// Plans what tells of a message that was taken, and gives the state that this tells.
+    fn plan_receipts(
+        &mut self,
+        now: Time,
+        answered: Time,
+        id: u64,
+        submit: &SubmitSm,
+        fate: Fate,
+    ) -> Option<MessageState> {
         let state = match fate {
             Fate::Undeliverable => MessageState::UNDELIVERABLE,
             Fate::Expired => MessageState::EXPIRED,
             _ => MessageState::DELIVERED,
         };
         if !receipt::is_wanted(submit, state) || fate == Fate::NoReceipt {
-            return;
+            return None;
         }
         if fate == Fate::OneSegmentWithoutReceipt && receipt::segment_number(submit) <= 1 {
-            return;
+            return None;
         }
         if self.random.per_mille(self.config.receipt_loss_per_mille) {
-            return;
+            return None;
         }
         let early = fate == Fate::EarlyReceipt
             || self.random.per_mille(self.config.early_receipt_per_mille);
@@ -467,10 +486,11 @@ impl Model {
         let id = self.shown_in_receipt(id);
         let text = ReceiptText { id: &id, state, submitted: now, done: at };
         let body = receipt::write(self.config.receipts, submit, &text);
-        self.remember_state(&id, state);
-        for _ in 0..if fate == Fate::DoubledReceipt { 2 } else { 1 } {
-            self.at(at, Step::Receipt { body: body.clone() });
+        if fate == Fate::DoubledReceipt {
+            self.plan(at, body.clone());
         }
+        self.plan(at, body);
+        Some(state)
     }
 
     fn query(&self, query: &QuerySm) -> (CommandStatus, Body) {
@@ -496,17 +516,6 @@ impl Model {
             }
             Some(_) => CommandStatus::ESME_RCANCELFAIL,
             None => CommandStatus::ESME_RINVMSGID,
-        }
-    }
-
-    fn remember_state(&mut self, id: &str, state: MessageState) {
-        if self.states.insert(id.to_owned(), state).is_none() {
-            self.state_order.push_back(id.to_owned());
-        }
-        while self.state_order.len() > MEMORY {
-            if let Some(oldest) = self.state_order.pop_front() {
-                self.states.remove(&oldest);
-            }
         }
     }
 
@@ -538,6 +547,14 @@ impl Model {
         *least + Duration::from_micros(self.random.below(micros + 1))
     }
 
+    /// Lets a receipt come at its time, if there is room for it.
+    fn plan(&mut self, at: Time, body: Body) {
+        if self.has_room() {
+            self.planned += 1;
+            self.at(at, Step::Receipt { body });
+        }
+    }
+
     fn at(&mut self, at: Time, step: Step) {
         self.turn += 1;
         self.due.push(Reverse(Due { at, turn: self.turn, step }));
@@ -566,7 +583,10 @@ impl Model {
                     }
                 }
                 Step::Cut { session } => actions.push(Action::Cut { session }),
-                Step::Receipt { body } => self.wait(body),
+                Step::Receipt { body } => {
+                    self.planned -= 1;
+                    self.waiting.push_back(body);
+                }
             }
         }
         self.deliver_waiting(&mut actions);
@@ -574,9 +594,18 @@ impl Model {
     }
 
     fn wait(&mut self, body: Body) {
-        if self.waiting.len() < MOST_WAITING {
+        if self.has_room() {
             self.waiting.push_back(body);
         }
+    }
+
+    /// Whether one more receipt may be on its way; one that may not is lost.
+    fn has_room(&mut self) -> bool {
+        let has_room = self.planned + self.waiting.len() < self.config.max_waiting;
+        if !has_room {
+            self.tally.lost += 1;
+        }
+        has_room
     }
 
     /// Hands out what waits, to one session after the other, as far as they have room.
@@ -596,11 +625,11 @@ impl Model {
     }
 
     fn receive_from_handsets(&mut self, now: Time) {
-        let Some(every) = self.config.inbound_every else { return };
-        while self.next_inbound.is_some_and(|at| at <= now) {
-            let body = inbound_message(b"STOP");
-            self.wait(body);
-            self.next_inbound = self.next_inbound.map(|at| at + *every);
+        while let (Some(every), Some(at)) = (self.config.inbound_every, self.next_inbound)
+            && at <= now
+        {
+            self.wait(inbound_message(b"STOP"));
+            self.next_inbound = Some(at + *every);
         }
     }
 
@@ -630,10 +659,12 @@ impl Model {
 /// Begins like a frame of 4 GiB.
 const GARBAGE: Bytes = Bytes::from_static(b"\xff\xff\xff\xffgarbage, not SMPP\x00\x00\x00\x01");
 
-fn submit_answer(status: CommandStatus, id: &str) -> Body {
-    let message_id = (status == CommandStatus::ESME_ROK)
-        .then(|| crate::pdu::COctetString::new(id.as_bytes().to_vec()).unwrap_or_default());
+fn answer_submit(message_id: Option<COctetString<65>>) -> Body {
     Body::SubmitSmResp(SubmitSmResp { message_id, ..SubmitSmResp::default() })
+}
+
+fn answer_data(message_id: Option<COctetString<65>>) -> Body {
+    Body::DataSmResp(DataSmResp { message_id, ..DataSmResp::default() })
 }
 
 /// The same message as a `submit_sm`, for the one way of judging.
@@ -641,7 +672,7 @@ fn as_submit(data: &DataSm) -> SubmitSm {
     let narrow = |address: &Address<65>| Address {
         ton: address.ton,
         npi: address.npi,
-        addr: crate::pdu::COctetString::new(address.addr.to_bytes()).unwrap_or_default(),
+        addr: COctetString::new(address.addr.to_bytes()).unwrap_or_default(),
     };
     SubmitSm {
         service_type: data.service_type.clone(),
@@ -671,27 +702,4 @@ fn inbound_message(text: &'static [u8]) -> Body {
 fn uuid_of(seed: u64, id: u64) -> String {
     let bits = (u128::from(seed) << 64) | u128::from(id);
     uuid::Builder::from_u128(bits).with_version(uuid::Version::Random).into_uuid().to_string()
-}
-
-/// splitmix64: small, seeded, the same everywhere.
-#[derive(Debug)]
-pub(super) struct Random(u64);
-
-impl Random {
-    const fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Evenly in `0..bound`; 0 when `bound` is 0.
-    const fn below(&mut self, bound: u64) -> u64 {
-        if bound == 0 { 0 } else { self.next() % bound }
-    }
-
-    const fn per_mille(&mut self, chance: u16) -> bool {
-        self.below(1_000) < chance as u64
-    }
 }

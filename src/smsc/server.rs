@@ -1,7 +1,6 @@
 //! A simulated carrier on real sockets: a task a connection, one [`Model`] behind them.
 
 use std::collections::BTreeMap;
-use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +11,6 @@ use std::sync::OnceLock;
 use std::sync::PoisonError;
 
 use bytes::Buf;
-use bytes::BytesMut;
 use rustls::ServerConfig;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
@@ -25,37 +23,23 @@ use tokio::sync::mpsc;
 use tokio::time::sleep_until;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tokio_util::codec::Decoder;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::pdu::Bind;
 use crate::pdu::Body;
-use crate::pdu::COctetString;
-use crate::pdu::CommandStatus;
 use crate::pdu::DeliverSm;
-use crate::pdu::Frames;
-use crate::pdu::SubmitSm;
-use crate::pdu::encode;
-use crate::session::Event;
-use crate::session::Mode;
-use crate::session::Session;
-use crate::session::SmscConfig;
-use crate::session::Version;
 use crate::smsc::config::Config;
+use crate::smsc::conversation::Conversation;
+use crate::smsc::conversation::Going;
+use crate::smsc::conversation::Sight;
 use crate::smsc::model::Action;
-use crate::smsc::model::MOST_HANDED;
 use crate::smsc::model::Model;
 use crate::smsc::model::Seen;
 use crate::smsc::model::SessionId;
 use crate::smsc::model::Tally;
-use crate::time::Span;
 use crate::tls;
 use crate::tls::Clients;
-
-/// How many orders besides receipts and answers wait for one connection.
-const SPARE_ORDERS: usize = 64;
 
 /// How long a TLS handshake, or one write, may take.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
@@ -81,17 +65,6 @@ struct Shared {
     mailboxes: Mutex<BTreeMap<SessionId, mpsc::Sender<Action>>>,
     wake: Notify,
     watch: OnceLock<Watch>,
-}
-
-/// What passes a simulated carrier, for whoever measures.
-#[derive(Clone, Copy, Debug)]
-pub enum Sight<'a> {
-    /// A submit came.
-    Submit(&'a SubmitSm),
-    /// A receipt, or a message of a handset, leaves.
-    Receipt(&'a DeliverSm),
-    /// It was answered.
-    ReceiptTaken(&'a DeliverSm),
 }
 
 struct Watch(Box<dyn Fn(Sight<'_>) + Send + Sync>);
@@ -221,13 +194,6 @@ impl Shared {
         self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The most orders of the model that wait for one connection: the receipts that it may be
-    /// handed, and an answer to each request that it may take.
-    fn mailbox(&self) -> usize {
-        let requests = receive_window(self.model().config());
-        MOST_HANDED + usize::from(requests) + SPARE_ORDERS
-    }
-
     fn show(&self, sight: Sight<'_>) {
         if let Some(Watch(watch)) = self.watch.get() {
             watch(sight);
@@ -300,7 +266,8 @@ async fn connect(
 ) {
     // A carrier that delays its answers is a fault to be asked for, not an accident.
     let _best_effort = stream.set_nodelay(true);
-    let (sender, orders) = mpsc::channel(shared.mailbox());
+    let most_orders = Conversation::most_orders(shared.model().config());
+    let (sender, orders) = mpsc::channel(most_orders);
     shared.mailboxes().insert(id, sender);
     match tls {
         None => Connection::new(stream, shared.clone(), id).run(orders, shutdown).await,
@@ -315,59 +282,33 @@ async fn connect(
     shared.model().lost(id);
 }
 
-/// One connection: the stream, its session, and what waits for a place in the window.
+/// One connection: the stream, and what is said on it.
 struct Connection<S> {
     stream: S,
-    session: Session,
+    conversation: Conversation,
     shared: Arc<Shared>,
-    id: SessionId,
-    frames: Frames,
-    input: BytesMut,
-    output: BytesMut,
-    held: VecDeque<Body>,
-    sent: BTreeMap<u64, Body>,
-    next_token: u64,
     write_octets: usize,
-}
-
-/// Whether the connection goes on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Going {
-    On,
-    Over,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn new(stream: S, shared: Arc<Shared>, id: SessionId) -> Self {
-        let (config, write_octets) = {
+        let now = shared.clock.now();
+        let (conversation, write_octets) = {
             let model = shared.model();
-            (session_config(model.config()), model.config().write_octets)
+            (Conversation::new(now, id, model.config()), model.config().write_octets)
         };
-        let session = Session::smsc(shared.clock.now(), &config);
-        Self {
-            stream,
-            session,
-            shared,
-            id,
-            frames: Frames::default(),
-            input: BytesMut::new(),
-            output: BytesMut::new(),
-            held: VecDeque::new(),
-            sent: BTreeMap::new(),
-            next_token: 0,
-            write_octets,
-        }
+        Self { stream, conversation, shared, write_octets }
     }
 
     async fn run(mut self, mut orders: mpsc::Receiver<Action>, shutdown: CancellationToken) {
         let mut going = Going::On;
-        while going == Going::On {
+        while going != Going::Over {
             going = self.settle();
             if self.flush().await.is_err() || going == Going::Over {
                 break;
             }
             let clock = self.shared.clock;
-            let deadline = self.session.poll_timeout();
+            let deadline = self.conversation.poll_timeout();
             let timer = async {
                 match deadline {
                     Some(at) => sleep_until(clock.instant(at)).await,
@@ -375,157 +316,44 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
             };
             tokio::select! {
-                () = shutdown.cancelled() => self.session.close(),
-                () = timer => self.session.handle_timeout(clock.now()),
-                read = self.stream.read_buf(&mut self.input) => self.take(read),
+                () = shutdown.cancelled() => self.conversation.close(),
+                () = timer => self.conversation.take_timeout(clock.now()),
+                read = self.stream.read_buf(self.conversation.input()) => match read {
+                    Ok(octets) if octets > 0 => self.conversation.take(clock.now()),
+                    _ => self.conversation.take_end(),
+                },
                 order = orders.recv() => {
                     let Some(order) = order else { break };
-                    going = self.obey(order);
-                    while going == Going::On && let Ok(order) = orders.try_recv() {
-                        going = self.obey(order);
+                    going = self.conversation.obey(clock.now(), order);
+                    while going != Going::Over && let Ok(order) = orders.try_recv() {
+                        going = self.conversation.obey(clock.now(), order);
                     }
                 }
             }
         }
-        self.give_back(&mut orders);
-    }
-
-    /// Hands receipts that did not get through back to the carrier.
-    fn give_back(&mut self, orders: &mut mpsc::Receiver<Action>) {
         orders.close();
-        let mut model = self.shared.model();
-        for body in self.held.drain(..).chain(std::mem::take(&mut self.sent).into_values()) {
-            model.undelivered(body);
-        }
-        while let Ok(order) = orders.try_recv() {
-            if let Action::Deliver { body, .. } = order {
-                model.undelivered(body);
-            }
-        }
-        drop(model);
+        let left = std::iter::from_fn(|| orders.try_recv().ok());
+        self.conversation.give_back(&mut self.shared.model(), left);
         self.shared.wake.notify_one();
     }
 
-    fn take(&mut self, read: io::Result<usize>) {
-        let now = self.shared.clock.now();
-        if !matches!(read, Ok(octets) if octets > 0) {
-            return self.session.handle_eof();
-        }
-        loop {
-            match self.frames.decode(&mut self.input) {
-                Ok(Some(frame)) => self.session.handle_frame(now, frame),
-                Ok(None) => break,
-                Err(error) => {
-                    self.session.handle_frame_error(&error);
-                    break;
-                }
-            }
-        }
-        self.session.handle_partial(now, !self.input.is_empty());
-    }
-
-    fn obey(&mut self, order: Action) -> Going {
-        let now = self.shared.clock.now();
-        match order {
-            Action::Respond { sequence_number, status, body, .. } => {
-                self.session.respond(now, sequence_number, status, body);
-            }
-            Action::Deliver { body, .. } => self.held.push_back(body),
-            Action::Cut { .. } => return Going::Over,
-            Action::Unbind { .. } => self.session.unbind(now),
-            Action::Garbage { octets, .. } => self.output.extend_from_slice(&octets),
-        }
-        Going::On
-    }
-
-    /// Acts on what the session says, and sends what its window has room for.
     fn settle(&mut self) -> Going {
-        let now = self.shared.clock.now();
-        let mut asked = false;
-        while let Some(event) = self.session.poll_event() {
-            match event {
-                Event::BindRequested { bind, .. } => self.judge(&bind),
-                Event::Bound { mode, .. } => {
-                    self.shared.model().bound(self.id, mode != Mode::Tx);
-                    asked = true;
-                }
-                Event::Request { sequence_number, body } => {
-                    if let Body::SubmitSm(submit) = &body {
-                        self.shared.show(Sight::Submit(submit));
-                    }
-                    self.shared.model().request(now, self.id, sequence_number, &body);
-                    asked = true;
-                }
-                Event::Answered { token, status, .. } => {
-                    self.answered(now, token, status == CommandStatus::ESME_ROK);
-                    asked = true;
-                }
-                Event::TimedOut { token, .. } => {
-                    self.answered(now, token, false);
-                    asked = true;
-                }
-                Event::Closed { .. } => return Going::Over,
-                _ => {}
-            }
+        let Self { conversation, shared, .. } = self;
+        let now = shared.clock.now();
+        let going = conversation.settle(now, &mut shared.model(), &|sight| shared.show(sight));
+        if going == Going::Told {
+            shared.wake.notify_one();
         }
-        if asked {
-            self.shared.wake.notify_one();
-        }
-        self.deliver(now);
-        Going::On
-    }
-
-    /// Notes that a receipt was taken, or lets it be tried again. A late answer finds nothing.
-    fn answered(&mut self, now: crate::time::Time, token: u64, is_taken: bool) {
-        let Some(body) = self.sent.remove(&token) else { return };
-        if is_taken {
-            if let Body::DeliverSm(deliver) = &body {
-                self.shared.show(Sight::ReceiptTaken(deliver));
-            }
-            self.shared.model().delivered(self.id);
-        } else {
-            self.shared.model().refused(now, self.id, body);
-        }
-    }
-
-    fn deliver(&mut self, now: crate::time::Time) {
-        while let Some(body) = self.held.pop_front() {
-            self.next_token += 1;
-            if self.session.submit(now, self.next_token, body.clone()).is_err() {
-                self.held.push_front(body);
-                return;
-            }
-            if let Body::DeliverSm(deliver) = &body {
-                self.shared.show(Sight::Receipt(deliver));
-            }
-            self.sent.insert(self.next_token, body);
-        }
-    }
-
-    fn judge(&mut self, bind: &Bind) {
-        let now = self.shared.clock.now();
-        let status = self.shared.model().judge_bind(
-            now,
-            bind.system_id.as_bytes(),
-            bind.password.as_bytes(),
-        );
-        if status == CommandStatus::ESME_ROK {
-            self.session.accept_bind();
-        } else {
-            self.session.refuse_bind(status);
-        }
+        going
     }
 
     async fn flush(&mut self) -> io::Result<()> {
-        while let Some(pdu) = self.session.poll_transmit() {
-            encode(&pdu, &mut self.output).map_err(io::Error::other)?;
-        }
-        if self.output.is_empty() {
+        let Self { stream, conversation, write_octets, .. } = self;
+        let output = conversation.output().map_err(io::Error::other)?;
+        if output.is_empty() {
             return Ok(());
         }
-        let whole = self.output.len();
-        let step = if self.write_octets == 0 { whole } else { self.write_octets };
-        let Self { stream, output, .. } = self;
+        let step = if *write_octets == 0 { output.len() } else { *write_octets };
         let write = async {
             while output.has_remaining() {
                 let mut piece = output.split_to(step.min(output.len()));
@@ -536,28 +364,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         timeout(PATIENCE, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
     }
-}
-
-/// How many requests one session may leave unanswered before it is cut short.
-const fn receive_window(config: &Config) -> u16 {
-    config.window.saturating_mul(2)
-}
-
-fn session_config(config: &Config) -> SmscConfig {
-    let mut session = SmscConfig {
-        system_id: COctetString::new(config.name.clone().into_bytes()).unwrap_or_default(),
-        version: match config.version {
-            0..0x34 => Version::V3_3,
-            0x34..0x50 => Version::V3_4,
-            _ => Version::V5_0,
-        },
-        window: 100,
-        receive_window: receive_window(config),
-        ..SmscConfig::default()
-    };
-    session.timers.inactivity = config.inactivity;
-    session.timers.enquire_link = Span::secs(30);
-    session
 }
 
 fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, StartError> {

@@ -9,12 +9,15 @@ use hikyaku::pdu::Address;
 use hikyaku::pdu::Bind;
 use hikyaku::pdu::Body;
 use hikyaku::pdu::CommandStatus;
+use hikyaku::pdu::DataSm;
+use hikyaku::pdu::DeliverSm;
 use hikyaku::pdu::Frame;
 use hikyaku::pdu::Frames;
 use hikyaku::pdu::InterfaceVersion;
 use hikyaku::pdu::MessageState;
 use hikyaku::pdu::Npi;
 use hikyaku::pdu::Pdu;
+use hikyaku::pdu::QuerySm;
 use hikyaku::pdu::RegisteredDelivery;
 use hikyaku::pdu::SubmitSm;
 use hikyaku::pdu::Tag;
@@ -22,6 +25,7 @@ use hikyaku::pdu::Ton;
 use hikyaku::pdu::encode;
 use hikyaku::smsc::Action;
 use hikyaku::smsc::Config;
+use hikyaku::smsc::Conversation;
 use hikyaku::smsc::Fault;
 use hikyaku::smsc::FaultKind;
 use hikyaku::smsc::IdForm;
@@ -143,6 +147,137 @@ fn a_full_window_is_answered_rmsgqful() {
         model.request(T0, ONE, sequence_number, &submit("819012345678"));
     }
     assert_eq!(model.tally(), hikyaku::smsc::Tally { accepted: 2, throttled: 1, ..model.tally() });
+}
+
+#[test]
+fn a_query_takes_a_place_in_the_window_and_frees_no_other() {
+    let latency = [Span::secs(1), Span::secs(1)];
+    let mut model = model(Config { window: 2, latency, ..Config::default() });
+    model.request(T0, ONE, 1, &query("1"));
+    model.request(T0 + Duration::from_millis(500), ONE, 2, &submit("819012345678"));
+    model.request(T0 + Duration::from_millis(500), ONE, 3, &submit("819012345678"));
+    model.poll(T0 + Duration::from_secs(1));
+    model.request(T0 + Duration::from_secs(1), ONE, 4, &submit("819012345678"));
+    assert_eq!(model.tally().throttled, 2, "3 and 4: 2 and 3 are not answered");
+}
+
+fn query(id: &str) -> Body {
+    Body::QuerySm(QuerySm { message_id: id.try_into().unwrap(), ..QuerySm::default() })
+}
+
+#[test]
+fn a_query_knows_a_message_by_the_id_of_its_answer_in_any_form() {
+    for ids in [IdForm::Decimal, IdForm::HexThenDecimal, IdForm::ZeroPadded, IdForm::Uuid] {
+        let mut model = model(Config { ids, ..Config::default() });
+        model.request(T0, ONE, 7, &submit("819012340002"));
+        let [Action::Respond { body: Body::SubmitSmResp(resp), .. }] =
+            &model.poll(T0 + Duration::from_millis(100))[..]
+        else {
+            panic!("{ids:?}")
+        };
+        let id = resp.message_id.as_ref().unwrap().to_text_lossy();
+        assert_eq!(story(&mut model), ["0 receipt UNDELIVERABLE"]);
+        model.request(T0, ONE, 8, &query(&id));
+        let [Action::Respond { body: Body::QuerySmResp(resp), .. }] =
+            &model.poll(T0 + Duration::from_secs(1))[..]
+        else {
+            panic!("{ids:?}")
+        };
+        assert_eq!(resp.message_state, Some(MessageState::UNDELIVERABLE), "{ids:?}");
+    }
+}
+
+#[test]
+fn a_data_sm_has_its_own_answer() {
+    let mut model = model(Config::default());
+    let mut data = DataSm::default();
+    data.destination.addr = "819012345678".try_into().unwrap();
+    model.request(T0, ONE, 7, &Body::DataSm(data));
+    let [Action::Respond { body: Body::DataSmResp(resp), .. }] =
+        &model.poll(T0 + Duration::from_millis(100))[..]
+    else {
+        panic!()
+    };
+    assert!(resp.message_id.is_some());
+}
+
+#[test]
+fn it_holds_no_more_than_its_limits() {
+    let config = Config { max_waiting: 5, max_remembered: 3, ..Config::default() };
+    let mut model = model(config);
+    for number in 0..20 {
+        model.request(T0, ONE, number, &submit("819012345678"));
+        model.request(T0, ONE, number, &submit(&format!("8190{number:04}0005")));
+    }
+    let holds = model.holds();
+    assert_eq!((holds.answers, holds.waiting, holds.remembered), (40, 5, 3));
+    assert_eq!(model.tally().lost, 15);
+    model.lost(ONE);
+    assert_eq!(model.holds().answers, 0, "nobody is there to be answered");
+}
+
+#[test]
+fn handsets_that_write_every_0s_never_write() {
+    let mut model = model(Config { inbound_every: Some(Span::secs(0)), ..Config::default() });
+    assert_eq!(model.poll(T0 + Duration::from_secs(10)), []);
+}
+
+/// A conversation with an ESME that is bound, as SMPP of this version.
+fn conversation(model: &mut Model, version: u8) -> Conversation {
+    let mut conversation = Conversation::new(T0, ONE, model.config());
+    let bind = Bind { interface_version: InterfaceVersion(version), ..Bind::default() };
+    hear(&mut conversation, model, &Pdu::request(1, Body::BindTransceiver(bind)));
+    assert_eq!(said(&mut conversation), ["bind_transceiver_resp 1"]);
+    conversation
+}
+
+fn hear(conversation: &mut Conversation, model: &mut Model, pdu: &Pdu) {
+    encode(pdu, conversation.input()).unwrap();
+    conversation.take(T0);
+    conversation.settle(T0, model, &|_| {});
+}
+
+fn said(conversation: &mut Conversation) -> Vec<String> {
+    let output = conversation.output().unwrap();
+    std::iter::from_fn(|| Frames::default().decode(output).unwrap())
+        .map(|frame| match frame {
+            Frame::Pdu(pdu) => format!("{} {}", pdu.command_id(), pdu.sequence_number),
+            Frame::Unreadable(frame) => format!("{frame:?}"),
+        })
+        .collect()
+}
+
+fn obey_all(conversation: &mut Conversation, model: &mut Model, now: Time) {
+    for order in model.poll(now) {
+        conversation.obey(now, order);
+    }
+    conversation.settle(now, model, &|_| {});
+}
+
+#[test]
+fn a_nack_takes_no_receipt_whatever_its_status() {
+    let mut model = Model::new(Config::default(), T0);
+    let mut conversation = conversation(&mut model, 0x34);
+    model.undelivered(Body::DeliverSm(DeliverSm::default()));
+    obey_all(&mut conversation, &mut model, T0);
+    assert_eq!(said(&mut conversation), ["deliver_sm 1"]);
+    hear(&mut conversation, &mut model, &Pdu::generic_nack(1, CommandStatus::ESME_ROK));
+    assert_eq!(model.holds().waiting, 1);
+    obey_all(&mut conversation, &mut model, T0 + Duration::from_secs(1));
+    assert_eq!(said(&mut conversation), ["deliver_sm 2"]);
+}
+
+#[test]
+fn a_message_that_this_peer_cannot_be_sent_holds_up_no_other() {
+    let mut model = Model::new(Config::default(), T0);
+    let mut conversation = conversation(&mut model, 0x33);
+    let mut long = DeliverSm::default();
+    long.tlvs.push(Tag::MESSAGE_PAYLOAD, b"STOP").unwrap();
+    model.undelivered(Body::DeliverSm(long));
+    model.undelivered(Body::DeliverSm(DeliverSm::default()));
+    obey_all(&mut conversation, &mut model, T0);
+    assert_eq!(said(&mut conversation), ["deliver_sm 1"]);
+    assert_eq!((model.holds().waiting, model.holds().handed), (1, 1));
 }
 
 #[test]
