@@ -14,6 +14,8 @@ pub(crate) mod bodies {
     pub(crate) mod receipt;
     mod script;
     pub(crate) mod session;
+    pub(crate) mod smsc;
+    mod smsc_draws;
     pub(crate) mod text;
 }
 
@@ -59,6 +61,11 @@ fn the_corpus_of_receipt_holds() {
 #[test]
 fn the_corpus_of_session_holds() {
     replay("session", bodies::session::run);
+}
+
+#[test]
+fn the_corpus_of_smsc_holds() {
+    replay("smsc", bodies::smsc::run);
 }
 
 #[test]
