@@ -89,11 +89,44 @@ impl Coding {
                 octets.for_each(|octet| out.put([octet]));
             }
             Self::Cp1252 => text.chars().filter_map(cp1252).for_each(|octet| out.put([octet])),
-            Self::Ucs2 => text.encode_utf16().for_each(|unit| out.put(unit.to_be_bytes())),
+            Self::Ucs2 => return write_utf16(text, out.out),
             Self::Binary => {}
         }
         out.flush();
     }
+}
+
+/// Appends `text` as UTF-16BE.
+fn write_utf16(mut text: &str, out: &mut impl BufMut) {
+    /// Octets of the text that are written at a time.
+    const STEP: usize = 255;
+    let mut units = [0; STEP + 1];
+    let mut octets = [[0; 2]; STEP + 1];
+    while !text.is_empty() {
+        let (piece, rest) = text.split_at(text.floor_char_boundary(STEP));
+        let count = encoding_rs::mem::convert_str_to_utf16(piece, &mut units);
+        for (octets, unit) in octets.iter_mut().zip(units.iter().take(count)) {
+            *octets = unit.to_be_bytes();
+        }
+        out.put_slice(octets.get(..count).unwrap_or_default().as_flattened());
+        text = rest;
+    }
+}
+
+/// The UTF-16 units of `text`: one for each octet that begins a character, and one more where four
+/// octets do, beyond the Basic Multilingual Plane.
+pub(super) fn utf16_units(text: &str) -> usize {
+    utf16_units_begun(text.as_bytes())
+}
+
+/// The UTF-16 units of the characters that begin in these octets of a text.
+pub(super) fn utf16_units_begun(octets: &[u8]) -> usize {
+    // Few enough that an octet holds their sum: so the processor takes many at a time.
+    let few = octets.chunks(64).map(|chunk| {
+        let units = |octet: &u8| u8::from(octet & 0xC0 != 0x80) + u8::from(*octet >= 0xF0);
+        usize::from(chunk.iter().map(units).sum::<u8>())
+    });
+    few.sum()
 }
 
 /// Octets on their way into a buffer, many at a time: each step there has its price.
@@ -183,6 +216,7 @@ const CP1252_HIGH: [char; 32] = [
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn cp1252_agrees_with_the_standard() {
@@ -193,6 +227,18 @@ mod tests {
         }
         assert_eq!(cp1252('\u{FFFF}'), None);
         assert_eq!(cp1252('日'), None);
+    }
+
+    proptest! {
+        #[test]
+        fn utf16_is_written_and_counted_as_the_standard_library_does(text in ".{0,400}") {
+            let mut octets = Vec::new();
+            Coding::Ucs2.write(&text, Shifts::NONE, &mut octets);
+            let units: Vec<u16> = text.encode_utf16().collect();
+            let expected: Vec<u8> = units.iter().flat_map(|unit| unit.to_be_bytes()).collect();
+            prop_assert_eq!(octets, expected);
+            prop_assert_eq!(utf16_units(&text), units.len());
+        }
     }
 
     #[test]

@@ -98,8 +98,19 @@ fn default_septets(character: char) -> Option<Septets> {
             Some(if escape == 0 { Septets::One(code) } else { Septets::Escaped(code) })
         }
         None if character == '€' => Some(Septets::Escaped(0x65)),
+        // The Greek capitals are the last that it has.
+        None if character > '\u{3FF}' => None,
         None => position(&BASIC, character).map(Septets::One),
     }
+}
+
+/// The septets of a text in the default tables; `None` when it has a character that is not ASCII,
+/// or that they do not hold.
+pub(super) fn ascii_septets(text: &str) -> Option<usize> {
+    text.bytes().try_fold(0, |sum, octet| {
+        let pair = LATIN.get(usize::from(octet)).copied().filter(|_| octet.is_ascii())?;
+        (pair != NONE).then(|| sum + 1 + usize::from(pair > 0xFF))
+    })
 }
 
 fn national_septets(character: char, shifts: Shifts) -> Option<Septets> {
@@ -234,6 +245,15 @@ mod tests {
         for (septet, &character) in EXTENSION.iter().enumerate().filter(|(_, c)| **c != HOLE) {
             let code = u8::try_from(septet).unwrap();
             assert_eq!(septets(character, Shifts::NONE), Some(Septets::Escaped(code)));
+        }
+    }
+
+    #[test]
+    fn ascii_costs_together_what_its_characters_cost() {
+        for character in '\0'..='\u{FF}' {
+            let text = format!("a{character}");
+            let one = septets(character, Shifts::NONE).filter(|_| character.is_ascii());
+            assert_eq!(ascii_septets(&text), one.map(|it| 1 + it.count()), "{character:?}");
         }
     }
 

@@ -20,6 +20,7 @@ mod coding;
 mod decode;
 mod gsm;
 mod national;
+mod plain;
 mod plan;
 mod profile;
 pub mod reassembly;

@@ -17,7 +17,9 @@ use unicode_segmentation::UnicodeSegmentation;
 use crate::pdu::DataCoding;
 
 use super::coding::Coding;
+use super::gsm;
 use super::gsm::Shifts;
+use super::plain::all_plain;
 use super::profile::Newline;
 use super::profile::Profile;
 use super::split;
@@ -313,8 +315,12 @@ impl Given<'_> {
     /// The text in the carrier's default alphabet, or what that does not hold.
     fn default_alphabet(&self, most: usize) -> Result<Draft<'_>, Vec<Fault>> {
         let coding = self.profile.default_alphabet.coding();
-        let (text, replaced) =
-            self.fit(|character| holds(coding, Shifts::NONE, character), most)?;
+        let (text, replaced) = match coding {
+            Coding::Gsm7 if gsm::ascii_septets(&self.sent).is_some() => {
+                (Cow::Borrowed(&*self.sent), Vec::new())
+            }
+            _ => self.fit(|character| holds(coding, Shifts::NONE, character), most)?,
+        };
         Ok(Draft { coding, shifts: Shifts::NONE, text, replaced, forced_by: None })
     }
 
@@ -523,25 +529,11 @@ fn line_breaks(text: &str, newline: Newline) -> Cow<'_, str> {
     }
 }
 
-/// Whether a character is its own form NFC beside any other of these: Latin letters, kana and the
-/// ideographs of daily use, found without a table.
-const fn stays(character: char) -> bool {
-    matches!(
-        character,
-        '\0'..='\u{2FF}'
-            | '\u{3000}'..='\u{3029}'
-            | '\u{3030}'..='\u{3098}'
-            | '\u{309B}'..='\u{30FF}'
-            | '\u{4E00}'..='\u{9FFF}'
-            | '\u{FF01}'..='\u{FF9D}'
-    )
-}
-
 /// The form NFC of `text`, when that is another text.
 ///
 /// The compatibility ideographs stay: NFC would turn `\u{FA19}`, as a name is written, into `神`.
 fn compose(text: &str) -> Option<String> {
-    if text.chars().all(stays) || is_nfc_quick(text.chars()) == IsNormalized::Yes {
+    if all_plain(text) || is_nfc_quick(text.chars()) == IsNormalized::Yes {
         return None;
     }
     let ideograph = |c| matches!(c, '\u{F900}'..='\u{FAFF}' | '\u{2F800}'..='\u{2FA1F}');
@@ -570,15 +562,6 @@ mod tests {
 
     fn fault(index: usize, character: char) -> Fault {
         Fault { index, character }
-    }
-
-    #[test]
-    fn what_stays_needs_no_table() {
-        for character in ('\0'..=char::MAX).filter(|character| stays(*character)) {
-            let quick = is_nfc_quick(std::iter::once(character)) == IsNormalized::Yes;
-            let starts = unicode_normalization::char::canonical_combining_class(character) == 0;
-            assert!(quick && starts, "{character:?}");
-        }
     }
 
     #[test]

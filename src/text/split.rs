@@ -16,6 +16,7 @@ use super::coding::Coding;
 use super::coding::MESSAGE_OCTETS;
 use super::gsm;
 use super::gsm::Shifts;
+use super::plain;
 use super::udh;
 use super::udh::Concat;
 use super::udh::RefBits;
@@ -389,9 +390,15 @@ fn write_piece(
 /// The units of all of `text`.
 fn units(text: &str, options: &SplitOptions) -> Result<usize, SplitError> {
     if options.coding == Coding::Ucs2 {
-        return Ok(text.chars().map(char::len_utf16).sum());
+        return Ok(coding::utf16_units(text));
     }
     let shifts = options.shifts();
+    if options.coding == Coding::Gsm7
+        && shifts.is_none()
+        && let Some(septets) = gsm::ascii_septets(text)
+    {
+        return Ok(septets);
+    }
     let mut units = 0;
     for (index, character) in text.chars().enumerate() {
         units += options
@@ -419,26 +426,84 @@ fn cuts(text: &str, options: &SplitOptions) -> impl Iterator<Item = Range<usize>
 /// Where the piece that begins at `from` ends: as far as `room` allows, and then back to where
 /// the policy lets it be cut.
 fn piece_end(text: &str, from: usize, room: usize, options: &SplitOptions) -> usize {
-    let shifts = options.shifts();
     let rest = text.get(from..).unwrap_or_default();
-    let mut units = 0;
-    let full = rest.char_indices().find_map(|(at, character)| {
-        units += options.coding.units(character, shifts).unwrap_or_default();
-        (units > room).then_some(from + at)
-    });
-    match (full, options.policy) {
+    let full = match options.coding {
+        Coding::Ucs2 => first_beyond_utf16(rest, room),
+        _ => first_beyond(rest, room, options),
+    };
+    match (full.map(|at| from + at), options.policy) {
         (None, _) => text.len(),
         (Some(cut), Policy::Units) => cut,
         (Some(cut), Policy::Graphemes) => cluster_end(text, cut, from).unwrap_or(cut),
     }
 }
 
+/// Where the first character of `text` is that `room` units have no place for.
+fn first_beyond(text: &str, room: usize, options: &SplitOptions) -> Option<usize> {
+    let shifts = options.shifts();
+    let mut units = 0;
+    text.char_indices().find_map(|(at, character)| {
+        units += options.coding.units(character, shifts).unwrap_or_default();
+        (units > room).then_some(at)
+    })
+}
+
+/// The same for UTF-16, by the first octet of each character.
+fn first_beyond_utf16(text: &str, room: usize) -> Option<usize> {
+    /// So few units are taken one by one.
+    const FEW: usize = 8;
+    let octets = text.as_bytes();
+    let (mut at, mut left) = (0, room);
+    // A unit is an octet at least, so as many octets begin no more than the units that are left.
+    while left > FEW
+        && let Some(next) = octets.get(at..at + left - 1)
+    {
+        at += next.len();
+        left -= coding::utf16_units_begun(next);
+    }
+    at = text.ceil_char_boundary(at);
+    while let Some(&first) = octets.get(at) {
+        let (length, units) = match first {
+            0xF0.. => (4, 2),
+            0xE0.. => (3, 1),
+            0x80.. => (2, 1),
+            _ => (1, 1),
+        };
+        if units > left {
+            return Some(at);
+        }
+        left -= units;
+        at += length;
+    }
+    None
+}
+
 /// The last end of a grapheme cluster at `cut` or before it; `None` when there is none behind
 /// `from`, since one cluster fills the whole segment.
 fn cluster_end(text: &str, cut: usize, from: usize) -> Option<usize> {
+    if plain::stands_apart(text, cut) {
+        return Some(cut);
+    }
     let mut cursor = GraphemeCursor::new(cut, text.len(), true);
     if cursor.is_boundary(text, 0) == Ok(true) {
         return Some(cut);
     }
     cursor.prev_boundary(text, 0).ok().flatten().filter(|&boundary| boundary > from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn utf16_is_cut_where_its_characters_say(
+            text in "(?:[a-z]|[é-ü]|[あ-ん]|[飛-齢]|[\u{1F600}-\u{1F64F}]){0,90}",
+            room in 0_usize..80,
+        ) {
+            let slow = first_beyond(&text, room, &SplitOptions::new(Coding::Ucs2));
+            prop_assert_eq!(first_beyond_utf16(&text, room), slow);
+        }
+    }
 }
