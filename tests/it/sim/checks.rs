@@ -238,14 +238,17 @@ impl Case<'_> {
         broken(Some(self.about), how)
     }
 
-    /// The rules that were in force then.
-    fn rules(&self, at: Time) -> &Rules {
-        self.rules_of(self.world.version_at(at))
+    /// The rules that were in force in that instant.
+    fn rules(&self, at: Time) -> impl Iterator<Item = &Rules> {
+        self.world.versions_at(at).map(|version| {
+            let route = self.world.routes[version].route_of(self.submission).unwrap();
+            route.rules(self.submission.class)
+        })
     }
 
-    fn rules_of(&self, version: usize) -> &Rules {
-        let route = self.world.routes[version].route_of(self.submission).unwrap();
-        route.rules(self.submission.class)
+    /// Whether what became of an unanswered message was to fall back.
+    fn falls_back_unknown(&self, at: Time) -> bool {
+        self.rules(at).any(|rules| rules.unknown == UnknownPolicy::Fallback)
     }
 
     /// The end is the one that the carriers reported.
@@ -334,11 +337,12 @@ impl Case<'_> {
                 uncertain.insert(from.number());
             }
             let doubts = uncertain.iter().filter(|number| !self.has_failed(**number, *at)).count();
-            if doubts > usize::from(self.rules(*at).max_unknown) {
+            let most = self.rules(*at).map(|rules| rules.max_unknown).max().unwrap_or_default();
+            if doubts > usize::from(most) {
                 return self.broken(format!("{doubts} attempts are left behind in doubt"));
             }
             left.insert(from.number());
-            let risks = *is_uncertain && self.rules(*at).unknown == UnknownPolicy::Fallback;
+            let risks = *is_uncertain && self.falls_back_unknown(*at);
             if !risks {
                 self.is_licensed(from, *at, rule)?;
             }
@@ -384,11 +388,10 @@ impl Case<'_> {
         let refused = |status: CommandStatus| {
             from.sights(self.about).any(|sight| sight.at <= at && sight.status == Some(status))
         };
-        let rules = self.rules(at);
         let has_all = from.had_all(self.about, at) && !self.has_failed(from.number(), at);
         let is_right = match rule.split(' ').take(2).collect::<Vec<_>>().join(" ").as_str() {
-            "no answer" => rules.unknown == UnknownPolicy::Fallback,
-            "not delivered" => rules.no_delivered.is_some(),
+            "no answer" => self.falls_back_unknown(at),
+            "not delivered" => self.rules(at).any(|rules| rules.no_delivered.is_some()),
             "receipt says" | "receipt has" => {
                 from.receipts_of(self.about).any(|delivered| !delivered)
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use hikyaku::dispatch::Effect;
@@ -246,17 +247,16 @@ impl World {
         self.truth.skew.local(self.now)
     }
 
-    /// Which version of the config was in force then.
-    pub(super) fn version_at(&self, at: Time) -> usize {
-        self.versions.iter().rposition(|from| *from <= at).unwrap_or(0)
+    /// Which versions of the config were in force in that instant, in which more than one reload
+    /// may be.
+    pub(super) fn versions_at(&self, at: Time) -> RangeInclusive<usize> {
+        let before = self.versions.iter().rposition(|from| *from < at).unwrap_or(0);
+        before..=self.versions.iter().rposition(|from| *from <= at).unwrap_or(0)
     }
 
-    /// Whether the config had no such carrier at some time in that instant, in which more than one
-    /// reload may be.
+    /// Whether the config had no such carrier then.
     pub(super) fn lacked_carrier(&self, number: usize, at: Time) -> bool {
-        let first = self.versions.iter().rposition(|from| *from < at).unwrap_or(0);
-        (first..=self.version_at(at))
-            .any(|version| self.plan.versions[version].rates[number].is_none())
+        self.versions_at(at).any(|version| self.plan.versions[version].rates[number].is_none())
     }
 
     fn version(&self) -> &Version {
