@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-/// A message makes a hundred allocations on its way, many of them freed by another thread, and
-/// millions of them stay for hours; `benches/README.md` has what others cost.
+/// A fifth less CPU a message than with the C library's, and more address space.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -76,8 +76,8 @@ pub(super) struct Bench {
     /// Keeps the carrier away, so that everything stays live: measures memory and the restart.
     #[arg(long)]
     live: bool,
-    /// Counts the gateway's allocations instead, by valgrind, which must be installed, in a build
-    /// with `--no-default-features`; under it all is some fifty times as slow.
+    /// Counts the gateway's allocations instead, by valgrind, which must be installed; under it all
+    /// is some fifty times as slow.
     #[arg(long, conflicts_with_all = ["live", "compare", "kannel", "rate"])]
     allocations: bool,
     /// Another build to compare with: both run in turn, and the ratios of the medians are shown.
@@ -211,8 +211,8 @@ impl Bench {
     async fn measure_allocations(&self, binary: &Path, dir: &Path) -> Result<Figures, Failure> {
         const FEW: u64 = 200;
         if cfg!(feature = "jemalloc") {
-            return Err("valgrind counts the C library's allocator only: build hikyaku with \
-                        --no-default-features for --allocations"
+            return Err("valgrind counts the C library's allocator only: build hikyaku without \
+                        the feature jemalloc for --allocations"
                 .into());
         }
         let mut counts = Vec::new();

@@ -48,27 +48,28 @@
 //! | a `deliver_sm` is answered before its record is durable | 1 | answered before it is durable |
 //! | a client is told accepted before the record is durable | 1 | told before it is durable |
 //! | a segment leaves before its record is durable | 1 | leaves without a durable record |
-//! | a receipt that comes before its answer is lost | 12 | ends unknown, a carrier said delivered |
+//! | a receipt that comes before its answer is lost | 10 | ends unknown, a carrier said delivered |
 //! | a number is given the same reference again | 1 | reference used for the same number |
 //! | idempotency keys are forgotten | 1 | accepted twice for one key |
-//! | what was lost with a link counts as never sent | 2 | goes to a carrier again, which has it |
+//! | what was lost with a link counts as never sent | 1 | leaves by a rule that does not hold |
 //! | the rate lets segments through 60 ms early | 1 | more segments in a second than allowed |
 //! | a restart forgets what was on its way | 1 | never ends |
-//! | a message that expires waiting for the rate leaves | 142 | leaves after its time to live |
-//! | the journal is trimmed past messages that wait | 6 | a replay finds another state |
-//! | a reload does not change the rate | 19 | more segments in a second than allowed |
-//! | a reload leaves a timer of a carrier that is gone | 35 | wants to be woken for ever |
-//! | the archive moves its mark past what is not written | 2 | records of unknown messages |
+//! | a message that expires waiting for the rate leaves | 20 | leaves after its time to live |
+//! | the journal is trimmed past messages that wait | 11 | a replay finds another state |
+//! | a reload does not change the rate | 1 | more segments in a second than allowed |
+//! | a reload leaves a timer of a carrier that is gone | 47 | wants to be woken for ever |
+//! | the archive moves its mark past what is not written | 7 | records of unknown messages |
 //! | an endpoint's cursor passes what is in flight | 1 | an endpoint never gets an event |
-//! | an endpoint gets two events of a message at once | 2 | gets one after a later event |
+//! | an endpoint gets two events of a message at once | 1 | gets one after a later event |
 //! | a timeout is not counted as unknown | 1 | counted and in the records |
-//! | `max_unknown` does not hold | 16 | attempts are left behind in doubt |
+//! | `max_unknown` does not hold | 13 | attempts are left behind in doubt |
 //! | a key keeps its turn until it has nothing left | 4 | one key is ahead of the other |
 //! | marketing goes before otp | 4 | an otp waits |
 //!
 //! Not found within 300 seeds: messages stay in the lane of a carrier that left the config, until it
 //! comes back; a late answer to an attempt that was left takes the message from the carrier that took
-//! it meanwhile. Scripted tests of the dispatcher hold both.
+//! it meanwhile; a start draws nothing from the receipts of messages that have ended, which took
+//! 27,186. Scripted tests of the dispatcher hold all three.
 
 mod books;
 mod callers;

@@ -102,8 +102,6 @@ impl Ground {
         // A limit on files is told with a signal, which ends whoever does not ignore it.
         command.args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", "prlimit"]);
         command.arg(format!("--data={memory}"));
-        // What is free again would count, although no memory stands behind it.
-        command.env("_RJEM_MALLOC_CONF", "retain:false");
         if self.is_full && matches!(self.kind, Kind::Limit) {
             command.arg("--fsize=1:unlimited");
         }

@@ -44,9 +44,8 @@ use crate::process::EXE;
 use crate::process::free_port;
 use crate::wrong_clock::WrongClock;
 
-/// The octets of memory that the process may have for its data. What is limited is what its
-/// allocator has of the system, a sixth more than what lies in memory.
-const MEMORY: u64 = 160 << 20;
+/// The octets of memory that the process may have for its data.
+const MEMORY: u64 = 128 << 20;
 
 /// How long nothing at all may change before it is taken for stuck.
 const STUCK: Duration = Duration::from_secs(90);
