@@ -259,13 +259,13 @@ impl Process {
         if failed != self.is_failed {
             self.is_failed = failed;
             let event = if failed { Event::StoreFailed } else { Event::StoreRecovered };
-            self.dispatch.handle(now, event);
+            self.dispatch.hear(now, event);
         }
         if failed {
             self.sync_at = Some(now + RETRY);
         } else if let Ok(end) = outcome {
             self.limits.durable(end);
-            self.dispatch.handle(now, Event::Durable { end });
+            self.dispatch.hear(now, Event::Durable { end });
         }
         Some(failed)
     }
