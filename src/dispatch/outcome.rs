@@ -261,7 +261,9 @@ impl Dispatch {
         let (id, carrier) = (live.id(), attempt.carrier);
         if is_bad {
             // One segment that will not arrive is enough: the rest stays here.
-            self.station_mut(carrier).close_job(id);
+            if let Some(station) = self.stations.get_mut(usize::from(carrier.0)) {
+                station.close_job(id);
+            }
         }
         if is_waiting {
             return;
