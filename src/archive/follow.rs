@@ -30,8 +30,8 @@ pub struct Follower {
     pub patience: Duration,
 }
 
-/// Follows the journal until `stop`, then catches up for a while and writes what it has. It waits for the disk, so it takes
-/// a thread of its own; `runtime` is for its timers.
+/// Follows the journal until `stop`, then catches up for a while and writes what it has. It waits
+/// for the disk, so it takes a thread of its own; `runtime` is for its timers.
 ///
 /// When a file cannot be read or written it says so in the log and tries again: the archive falls
 /// behind and the journal keeps the records meanwhile.
