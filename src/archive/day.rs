@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use rusqlite::OpenFlags;
 use rusqlite::OptionalExtension;
 use rusqlite::Row;
+use rusqlite::config::DbConfig;
 use rusqlite::params;
 
 use crate::archive::Event;
@@ -234,6 +235,8 @@ impl DayFile {
         let db = Connection::open_with_flags(&path, flags)
             .and_then(|db| {
                 db.busy_timeout(std::time::Duration::from_secs(5))?;
+                // Otherwise a statement is made anew for each value that it is given.
+                db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
                 db.set_prepared_statement_cache_capacity(32);
                 Ok(db)
             })
