@@ -28,7 +28,6 @@ pub struct Config {
     /// After this time a message is written although it has not ended.
     pub write_live_after: Span,
     /// The most changed messages in memory, at about 1 KiB each; above it they are written at once.
-    /// As many again are kept as octets to be found quickly.
     pub pending_messages: usize,
     /// How many of the latest events are kept in memory for those who follow the feed closely.
     pub recent_events: usize,

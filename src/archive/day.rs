@@ -20,6 +20,7 @@ use crate::archive::Unmatched;
 use crate::archive::blob;
 use crate::archive::blob::Flaw;
 use crate::archive::error::StoreError;
+use crate::archive::homes::Place;
 use crate::archive::index;
 use crate::archive::index::Placing;
 use crate::archive::index::Posting;
@@ -92,8 +93,21 @@ const SCHEMA_OF_BOTH: &str = "
 
 const VERSION: i64 = 2;
 
-/// A message's place is the number of its pack times this, and its slot in it.
+/// A message's place is written as the number of its pack times this, and its slot in it.
 const SLOTS: u64 = 256;
+
+impl Place {
+    /// The place that the index has as `written`.
+    fn of(written: u64) -> Self {
+        let [slot, ..] = written.to_le_bytes();
+        Self { pack: written / SLOTS, slot }
+    }
+
+    /// As the index has it.
+    fn written(self) -> u64 {
+        self.pack * SLOTS + u64::from(self.slot)
+    }
+}
 
 /// An open day file.
 #[derive(Debug)]
@@ -110,8 +124,8 @@ pub(crate) struct DayFile {
     opened: RefCell<Vec<(u64, Arc<Pack>)>>,
 }
 
-/// How many packs are kept open while a file is read.
-const OPENED: usize = 4;
+/// How many packs are kept open while a file is read, at about 50 KiB each.
+const OPENED: usize = 64;
 
 /// Messages about to be written.
 #[derive(Debug)]
@@ -150,6 +164,13 @@ impl Rows {
             expires_at: message.expires_at,
             stored,
         });
+    }
+
+    /// The places that the messages get when the packs are numbered from `first`.
+    fn places(&self, first: u64) -> impl Iterator<Item = (Place, &PendingRow)> {
+        (first..).zip(self.rows.chunks(pack::MESSAGES)).flat_map(|(pack, rows)| {
+            (0..=u8::MAX).zip(rows).map(move |(slot, row)| (Place { pack, slot }, row))
+        })
     }
 }
 
@@ -308,7 +329,11 @@ impl DayFile {
     }
 
     /// Writes all of `changes` in one transaction. Messages may be written again; events must not.
-    pub(crate) fn write(&mut self, changes: &Changes) -> Result<(), StoreError> {
+    /// Returns where the messages lie that have not ended.
+    pub(super) fn write(
+        &mut self,
+        changes: &Changes,
+    ) -> Result<Vec<(MessageId, Place)>, StoreError> {
         let packs = changes.rows.bodies.packs(&self.sealer)?;
         let events = EventPack::all(&changes.events, &self.sealer)?;
         let unmatched = changes
@@ -316,31 +341,51 @@ impl DayFile {
             .iter()
             .map(|receipt| Ok((receipt.position, pack::unmatched(receipt, &self.sealer)?)))
             .collect::<Result<Vec<_>, StoreError>>()?;
-        let next_pack = self.next_pack + packs.len() as u64;
+        let first = self.next_pack;
         let done = (|| {
             let transaction = self.db.transaction()?;
-            write_packs(&transaction, self.next_pack, &packs)?;
-            write_rows(&transaction, self.next_pack, &changes.rows, self.has_rows)?;
+            write_packs(&transaction, first, &packs)?;
+            write_rows(&transaction, first, &changes.rows, self.has_rows)?;
             index::add(&transaction, &changes.rows.terms)?;
             write_events(&transaction, &events)?;
             write_unmatched(&transaction, &unmatched)?;
             transaction.commit()
         })();
         done.map_err(|error| self.fault(error))?;
-        self.next_pack = next_pack;
-        Ok(())
+        self.next_pack = first + packs.len() as u64;
+        let live = changes.rows.places(first).filter(|(_, row)| !row.state.is_terminal());
+        Ok(live.map(|(place, row)| (row.id, place)).collect())
     }
 
     /// The message with this id.
     pub(crate) fn message(&self, id: MessageId) -> Result<Option<Message>, StoreError> {
+        Ok(self.find(id)?.map(|(message, _)| message))
+    }
+
+    /// The message with this id, and its place unless it is a row of the first layout.
+    pub(super) fn find(
+        &self,
+        id: MessageId,
+    ) -> Result<Option<(Message, Option<Place>)>, StoreError> {
         for position in self.positions_of(id).map_err(|error| self.fault(error))? {
-            if let Some(message) = self.packed_at(position)?
-                && message.id == id
+            if let Some(place) = self.place_of(position)?
+                && let Some(message) = self.message_in(place, id)?
             {
-                return Ok(Some(message));
+                return Ok(Some((message, Some(place))));
             }
         }
-        self.row("SELECT body FROM messages WHERE id = ?1", id_octets(id).as_slice())
+        let row = self.row("SELECT body FROM messages WHERE id = ?1", id_octets(id).as_slice())?;
+        Ok(row.map(|message| (message, None)))
+    }
+
+    /// The message at this place, if it is the one with this id.
+    pub(super) fn message_in(
+        &self,
+        place: Place,
+        id: MessageId,
+    ) -> Result<Option<Message>, StoreError> {
+        let message = self.packed(place)?;
+        Ok((message.id == id).then_some(message))
     }
 
     /// Where messages with this id, or with one of the same hash, may lie.
@@ -362,42 +407,41 @@ impl DayFile {
 
     /// The message whose first record is at `position`.
     pub(crate) fn message_at(&self, at: Position) -> Result<Option<Message>, StoreError> {
-        match self.packed_at(at)? {
-            Some(message) => Ok(Some(message)),
+        match self.place_of(at)? {
+            Some(place) => self.packed(place).map(Some),
             None => self.row("SELECT body FROM messages WHERE position = ?1", signed(at.0)),
         }
     }
 
-    fn packed_at(&self, at: Position) -> Result<Option<Message>, StoreError> {
-        let place = index::place_of(&self.db, at).map_err(|error| self.fault(error))?;
-        place.map(|place| self.packed(place)).transpose()
+    /// The latest place of the message whose first record is at `position`.
+    fn place_of(&self, position: Position) -> Result<Option<Place>, StoreError> {
+        let written = index::place_of(&self.db, position).map_err(|error| self.fault(error))?;
+        Ok(written.map(Place::of))
     }
 
-    fn packed(&self, place: u64) -> Result<Message, StoreError> {
-        let (pack, slot) = self.pack(place)?;
-        pack.message(slot).map_err(|flaw| self.flaw(flaw))
+    fn packed(&self, place: Place) -> Result<Message, StoreError> {
+        self.pack(place.pack)?.message(place.slot).map_err(|flaw| self.flaw(flaw))
     }
 
-    /// The pack of a place, and the slot in it.
-    fn pack(&self, place: u64) -> Result<(Arc<Pack>, usize), StoreError> {
-        let number = place / SLOTS;
-        let slot = usize::try_from(place % SLOTS).unwrap_or_default();
+    fn pack(&self, number: u64) -> Result<Arc<Pack>, StoreError> {
         let mut opened = self.opened.borrow_mut();
         if let Some((_, pack)) = opened.iter().find(|(found, _)| *found == number) {
-            return Ok((Arc::clone(pack), slot));
+            return Ok(Arc::clone(pack));
         }
-        let column: Vec<u8> = self
+        let sql = "SELECT body FROM packs WHERE number = ?1";
+        let open = |row: &Row<'_>| Ok(Pack::open(row.get_ref(0)?.as_blob()?, &self.sealer));
+        let pack = self
             .db
-            .prepare_cached("SELECT body FROM packs WHERE number = ?1")
-            .and_then(|mut statement| statement.query_row([signed(number)], |row| row.get(0)))
-            .map_err(|error| self.fault(error))?;
-        let pack = Pack::open(&column, &self.sealer).map_err(|flaw| self.flaw(flaw))?;
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.query_row([signed(number)], open))
+            .map_err(|error| self.fault(error))?
+            .map_err(|flaw| self.flaw(flaw))?;
         let pack = Arc::new(pack);
         if opened.len() >= OPENED {
             opened.remove(0);
         }
         opened.push((number, Arc::clone(&pack)));
-        Ok((pack, slot))
+        Ok(pack)
     }
 
     /// Forgets what was opened of it: its key may be erased before it is read again.
@@ -574,7 +618,8 @@ impl DayFile {
             for (position, place) in places.into_iter().rev() {
                 let candidate = match place {
                     Some(place) => {
-                        let (pack, slot) = self.pack(place)?;
+                        let Place { pack, slot } = Place::of(place);
+                        let pack = self.pack(pack)?;
                         Candidate { file: self, found: Found::Packed { pack, slot } }
                     }
                     None => {
@@ -645,7 +690,7 @@ pub(crate) struct Candidate<'a> {
 }
 
 enum Found {
-    Packed { pack: Arc<Pack>, slot: usize },
+    Packed { pack: Arc<Pack>, slot: u8 },
     Row(Box<Message>),
 }
 
@@ -683,18 +728,16 @@ fn write_rows(db: &Connection, first: u64, rows: &Rows, has_rows: bool) -> rusql
     let mut ended = db.prepare_cached("DELETE FROM live WHERE position = ?1")?;
     let mut places: Vec<Placing> = Vec::with_capacity(rows.rows.len());
     let mut spans: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
-    for (number, pack) in (first..).zip(rows.rows.chunks(pack::MESSAGES)) {
-        for (slot, row) in (0_u64..).zip(pack) {
-            places.push((row.position, number * SLOTS + slot));
-            let made = signed(row.id.created_at().as_millis());
-            let span = spans.entry(term::bucket(row.position)).or_insert((made, made));
-            *span = (span.0.min(made), span.1.max(made));
-            if !row.state.is_terminal() {
-                let until = signed((row.expires_at + GRACE).as_millis());
-                live.execute([signed(row.position.0), until])?;
-            } else if row.stored {
-                ended.execute([signed(row.position.0)])?;
-            }
+    for (place, row) in rows.places(first) {
+        places.push((row.position, place.written()));
+        let made = signed(row.id.created_at().as_millis());
+        let span = spans.entry(term::bucket(row.position)).or_insert((made, made));
+        *span = (span.0.min(made), span.1.max(made));
+        if !row.state.is_terminal() {
+            let until = signed((row.expires_at + GRACE).as_millis());
+            live.execute([signed(row.position.0), until])?;
+        } else if row.stored {
+            ended.execute([signed(row.position.0)])?;
         }
     }
     index::place(db, &places)?;

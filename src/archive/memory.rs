@@ -13,53 +13,21 @@ use tokio::sync::watch;
 
 use crate::archive::Event;
 use crate::archive::Message;
-use crate::archive::blob;
 use crate::message::MessageId;
 use crate::message::Position;
 
-/// A message in memory.
+/// A message that has changed since its row was written, or has none.
 #[derive(Debug)]
-pub(super) enum Live {
-    /// It has changed since its row was written, or has none.
-    Dirty {
-        message: Box<Message>,
-        /// Whether a row of it exists, of whatever age.
-        stored: bool,
-    },
-    /// It is as its row has it.
-    Clean(Packed),
-}
-
-impl Live {
-    /// The message; none never happens, since what was packed can be unpacked.
-    pub(super) fn message(&self) -> Option<Message> {
-        match self {
-            Self::Dirty { message, .. } => Some(Message::clone(message)),
-            Self::Clean(packed) => packed.message(),
-        }
-    }
-}
-
-/// A message as octets, for those that are kept only to be found quickly: they take far less so.
-#[derive(Debug)]
-pub(super) struct Packed(Box<[u8]>);
-
-impl Packed {
-    pub(super) fn of(message: &Message) -> Self {
-        let mut octets = Vec::with_capacity(512);
-        blob::push(message, &mut octets);
-        Self(octets.into())
-    }
-
-    pub(super) fn message(&self) -> Option<Message> {
-        blob::take(&mut &*self.0).ok()
-    }
+pub(super) struct Live {
+    pub(super) message: Box<Message>,
+    /// Whether a row of it exists, of whatever age.
+    pub(super) stored: bool,
 }
 
 /// What tailer and readers share.
 #[derive(Debug)]
 pub(super) struct Memory {
-    /// Messages that changed lately.
+    /// Messages that changed and are not on disk as they are.
     pub(super) live: DashMap<MessageId, Live, DefaultHashBuilder>,
     recent: Mutex<Recent>,
     waiters: Mutex<HashMap<MessageId, watch::Sender<()>>>,

@@ -20,6 +20,7 @@ mod error;
 mod event;
 mod files;
 mod follow;
+mod homes;
 mod index;
 mod mark;
 mod memory;

@@ -129,7 +129,7 @@ impl Pack {
     }
 
     /// What follows the head of the message in `slot`, and where its sealed part is.
-    fn slot(&self, slot: usize) -> Result<(Head<'_>, &[u8], usize), Flaw> {
+    fn slot(&self, slot: u8) -> Result<(Head<'_>, &[u8], usize), Flaw> {
         let unreadable = Flaw::Unreadable { octets: self.open.len() };
         let (count, rest) = self.open.split_first_chunk().ok_or(unreadable)?;
         let count = usize::from(u16::from_le_bytes(*count));
@@ -139,7 +139,7 @@ impl Pack {
             .0
             .as_chunks::<2>()
             .0
-            .get(slot)
+            .get(usize::from(slot))
             .ok_or(unreadable)?
             .map(|offset| u32::from_le_bytes(offset) as usize);
         let mut body = bodies.get(open..).ok_or(unreadable)?;
@@ -148,12 +148,12 @@ impl Pack {
     }
 
     /// The head of the message in `slot`.
-    pub(super) fn head(&self, slot: usize) -> Result<Head<'_>, Flaw> {
+    pub(super) fn head(&self, slot: u8) -> Result<Head<'_>, Flaw> {
         self.slot(slot).map(|(head, ..)| head)
     }
 
     /// The message in `slot`.
-    pub(super) fn message(&self, slot: usize) -> Result<Message, Flaw> {
+    pub(super) fn message(&self, slot: u8) -> Result<Message, Flaw> {
         let (head, mut body, secret) = self.slot(slot)?;
         let mut message: Message = blob::take(&mut body)?;
         Arc::make_mut(&mut message.origin).key = head.key.into();

@@ -20,7 +20,6 @@ use crate::archive::day::DayFile;
 use crate::archive::day::Go;
 use crate::archive::files::Files;
 use crate::archive::memory::FeedPart;
-use crate::archive::memory::Live;
 use crate::archive::memory::Memory;
 use crate::archive::sweep::Sweep;
 use crate::archive::term;
@@ -156,7 +155,7 @@ impl Archive {
         owner: Option<&str>,
     ) -> Result<Option<Message>, StoreError> {
         let owned = |message: &Message| owner.is_none_or(|owner| *message.key == *owner);
-        let live = self.inner.memory.live.get(&id).and_then(|live| live.message());
+        let live = self.inner.memory.live.get(&id).map(|live| Message::clone(&live.message));
         if live.is_some() {
             return Ok(live.filter(owned));
         }
@@ -423,25 +422,24 @@ impl Inner {
 
     /// The newest of those in memory that are not on disk as they are, one more than wanted.
     fn in_memory(&self, wanted: &Wanted) -> Vec<Message> {
-        let dirty = |live: &Live| match live {
-            Live::Dirty { message, .. } if wanted.is(message) => Some(SearchCursor::of(message)),
-            Live::Dirty { .. } | Live::Clean(_) => None,
-        };
-        let live = self.memory.live.iter();
+        let live = self.memory.live.iter().filter(|live| wanted.is(&live.message));
         let mut places: Vec<_> = live
-            .filter_map(|live| Some((std::cmp::Reverse(dirty(live.value())?), *live.key())))
+            .map(|live| (std::cmp::Reverse(SearchCursor::of(&live.message)), *live.key()))
             .collect();
         places.sort_unstable();
         places.truncate(wanted.limit + 1);
         // What leaves the memory meanwhile is found on disk.
-        let still = places.into_iter().filter_map(|(_, id)| self.memory.live.get(&id)?.message());
-        still.filter(|message| wanted.is(message)).collect()
+        let still = places.into_iter().filter_map(|(_, id)| self.memory.live.get(&id));
+        still
+            .filter(|live| wanted.is(&live.message))
+            .map(|live| Message::clone(&live.message))
+            .collect()
     }
 
     /// The message as it is now, when it still is what was wanted.
     fn latest(&self, wanted: &Wanted, stored: Message) -> Option<Message> {
-        match self.memory.live.get(&stored.id).and_then(|live| live.message()) {
-            Some(message) => wanted.is(&message).then_some(message),
+        match self.memory.live.get(&stored.id) {
+            Some(live) => wanted.is(&live.message).then(|| Message::clone(&live.message)),
             None => Some(stored),
         }
     }

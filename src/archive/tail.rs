@@ -19,10 +19,11 @@ use crate::archive::day::Changes;
 use crate::archive::day::DayFile;
 use crate::archive::day::Extent;
 use crate::archive::files::Files;
+use crate::archive::homes::Homes;
+use crate::archive::homes::Place;
 use crate::archive::mark::MarkFile;
 use crate::archive::memory::Live;
 use crate::archive::memory::Memory;
-use crate::archive::memory::Packed;
 use crate::message::MessageId;
 use crate::message::Position;
 use crate::message::Record;
@@ -54,8 +55,8 @@ pub struct Tailer {
     days: BTreeMap<Day, DayFile>,
     /// Messages that changed since they were last written, in the order of `since`.
     dirty: VecDeque<Dirty>,
-    /// Messages that are in memory only to be found quickly, the oldest first.
-    clean: VecDeque<MessageId>,
+    /// Where messages lie that may change again and are not in memory.
+    homes: Homes,
     events: Vec<Arc<Event>>,
     unmatched: Vec<Unmatched>,
     /// Records that begin below are applied.
@@ -104,7 +105,7 @@ impl Tailer {
             replayed_until: parts.replayed_until,
             days: BTreeMap::new(),
             dirty: VecDeque::new(),
-            clean: VecDeque::new(),
+            homes: Homes::default(),
             events: Vec::new(),
             unmatched: Vec::new(),
             flushed_at: Time::ZERO,
@@ -175,7 +176,10 @@ impl Tailer {
         // What was carried on was in the archive before; what was accepted was not, unless it is
         // read again.
         let may_exist = !matches!(record, Record::Accepted(_)) || position < self.replayed_until;
-        if self.memory.live.contains_key(&id) || (may_exist && self.load(id)?.is_some()) {
+        if self.memory.live.contains_key(&id)
+            || self.homes.of(id).is_some()
+            || (may_exist && self.load(id)?.is_some())
+        {
             return Ok(());
         }
         let Some((message, event)) = self.projection.begin(position, record) else {
@@ -192,12 +196,9 @@ impl Tailer {
     /// Writes a message again that lives longer than its day: the key that it is sealed under may
     /// be about to go.
     fn renew(&mut self, now: Time, position: Position, id: MessageId) -> Result<(), StoreError> {
-        let clean = match self.memory.live.get(&id).as_deref() {
-            Some(Live::Dirty { .. }) => return Ok(()),
-            Some(Live::Clean(packed)) => packed.message(),
-            None => None,
-        };
-        if let Some(message) = self.or_load(id, clean)? {
+        if !self.memory.live.contains_key(&id)
+            && let Some(message) = self.load(id)?
+        {
             self.soil(now, position, message, true);
         }
         Ok(())
@@ -206,27 +207,25 @@ impl Tailer {
     /// Keeps a message that has changed at `position` and not before, since it was `stored`.
     fn soil(&mut self, now: Time, position: Position, message: Message, stored: bool) {
         let id = message.id;
-        self.memory.live.insert(id, Live::Dirty { message: Box::new(message), stored });
+        self.homes.remove(id);
+        self.memory.live.insert(id, Live { message: Box::new(message), stored });
         self.dirty.push_back(Dirty { id, since: position, at: now });
     }
 
     fn change(&mut self, now: Time, position: Position, record: Record) -> Result<(), StoreError> {
         let Some(id) = record.message_id() else { return Ok(()) };
         let mut live = self.memory.live.get_mut(&id);
-        let clean = match live.as_deref_mut() {
-            Some(Live::Dirty { message, .. }) if message.updated >= position => return Ok(()),
-            Some(Live::Dirty { message, .. }) => {
-                let event = self.projection.apply(message, position, record);
-                drop(live);
-                self.changed(id, event);
+        if let Some(Live { message, .. }) = live.as_deref_mut() {
+            if message.updated >= position {
                 return Ok(());
             }
-            Some(Live::Clean(packed)) => packed.message(),
-            None => None,
-        };
+            let event = self.projection.apply(message, position, record);
+            drop(live);
+            self.changed(id, event);
+            return Ok(());
+        }
         drop(live);
-        let is_new = clean.is_none();
-        let Some(mut message) = self.or_load(id, clean)? else {
+        let Some(mut message) = self.load(id)? else {
             self.strays += 1;
             return Ok(());
         };
@@ -235,12 +234,7 @@ impl Tailer {
             if message.updated == position {
                 self.soil(now, position, message, true);
                 self.changed(id, event);
-                return Ok(());
             }
-        }
-        if is_new {
-            self.memory.live.insert(id, Live::Clean(Packed::of(&message)));
-            self.clean.push_back(id);
         }
         Ok(())
     }
@@ -258,15 +252,7 @@ impl Tailer {
         self.events.push(event);
     }
 
-    /// `message`, or the one that its file has.
-    fn or_load(
-        &mut self,
-        id: MessageId,
-        message: Option<Message>,
-    ) -> Result<Option<Message>, StoreError> {
-        if message.is_some() { Ok(message) } else { self.load(id) }
-    }
-
+    /// The message as its file has it.
     fn load(&mut self, id: MessageId) -> Result<Option<Message>, StoreError> {
         let day = day::of_message(id);
         if !self.days.contains_key(&day) {
@@ -275,8 +261,18 @@ impl Tailer {
             }
             self.days.insert(day, DayFile::create(&self.dir, day, &self.sealer)?);
         }
+        let Some(file) = self.days.get(&day) else { return Ok(None) };
         // What changes next was often accepted next: the packs stay open until the next flush.
-        self.days.get(&day).map_or(Ok(None), |file| file.message(id))
+        if let Some(place) = self.homes.of(id)
+            && let Some(message) = file.message_in(place, id)?
+        {
+            return Ok(Some(message));
+        }
+        let Some((message, place)) = file.find(id)? else { return Ok(None) };
+        if let Some(place) = place {
+            self.homes.insert(id, place);
+        }
+        Ok(Some(message))
     }
 
     /// Goes on at `position`: what lies before it cannot be read any more.
@@ -337,23 +333,28 @@ impl Tailer {
         let mut changes: BTreeMap<Day, Changes> = BTreeMap::new();
         for dirty in &self.dirty {
             let live = self.memory.live.get(&dirty.id);
-            let Some(Live::Dirty { message, stored }) = live.as_deref() else { continue };
+            let Some(Live { message, stored }) = live.as_deref() else { continue };
             let ended = message.state.is_terminal();
             if due(dirty, self.write_live_after, ended) {
                 let changes = entry(&mut changes, day::of_message(dirty.id), &self.sealer)?;
                 changes.rows.push(message, *stored);
-                written.push((dirty.id, ended));
+                written.push(dirty.id);
             } else {
                 stay.push_back(*dirty);
             }
         }
         let low = stay.front().map_or(self.applied, |dirty| dirty.since);
-        self.write(changes)?;
+        let places = self.write(changes)?;
         self.mark.set(low)?;
         self.events.clear();
         self.unmatched.clear();
         self.dirty = stay;
-        self.settle(&written);
+        for (id, place) in places {
+            self.homes.insert(id, place);
+        }
+        for id in written {
+            self.memory.live.remove(&id);
+        }
         self.days.values().for_each(DayFile::forget);
         self.memory.flushed(self.applied);
         self.memory.publish_passed(low);
@@ -366,8 +367,12 @@ impl Tailer {
         Ok(())
     }
 
-    /// Writes to each day's file, the latest day first.
-    fn write(&mut self, mut changes: BTreeMap<Day, Changes>) -> Result<(), StoreError> {
+    /// Writes to each day's file, the latest day first. Returns where the messages lie that may
+    /// change again.
+    fn write(
+        &mut self,
+        mut changes: BTreeMap<Day, Changes>,
+    ) -> Result<Vec<(MessageId, Place)>, StoreError> {
         for event in &self.events {
             // Never in an earlier file than its message's row, whatever the clocks said.
             let day = Day::of(event.at).max(day::of_message(event.message_id()));
@@ -381,12 +386,13 @@ impl Tailer {
             let changes = entry(&mut changes, Day::of(receipt.at), &self.sealer)?;
             changes.unmatched.push(receipt.clone());
         }
+        let mut places = Vec::new();
         for (day, changes) in changes.iter().rev() {
             if !self.days.contains_key(day) {
                 self.days.insert(*day, DayFile::create(&self.dir, *day, &self.sealer)?);
             }
             if let Some(file) = self.days.get_mut(day) {
-                file.write(changes)?;
+                places.extend(file.write(changes)?);
             }
             let extent = changes
                 .events
@@ -395,7 +401,7 @@ impl Tailer {
             self.files.wrote(*day, extent);
         }
         self.close_idle(&changes.keys().copied().collect());
-        Ok(())
+        Ok(places)
     }
 
     /// Keeps a few files open besides those just written.
@@ -404,25 +410,6 @@ impl Tailer {
             let idle = self.days.keys().find(|day| !busy.contains(day)).copied();
             let Some(idle) = idle else { break };
             self.days.remove(&idle);
-        }
-    }
-
-    /// Drops from memory what has ended and is written, and keeps the rest for a while.
-    fn settle(&mut self, written: &[(MessageId, bool)]) {
-        for (id, ended) in written {
-            if *ended {
-                self.memory.live.remove(id);
-            } else {
-                self.memory.live.alter(id, |_, live| match live {
-                    Live::Dirty { message, .. } => Live::Clean(Packed::of(&message)),
-                    clean @ Live::Clean(_) => clean,
-                });
-                self.clean.push_back(*id);
-            }
-        }
-        while self.clean.len() > self.pending_messages {
-            let Some(id) = self.clean.pop_front() else { break };
-            self.memory.live.remove_if(&id, |_, live| matches!(live, Live::Clean(_)));
         }
     }
 
@@ -439,6 +426,7 @@ impl Tailer {
                 tracing::info!(%day, "day file kept: messages in it have not ended");
             } else {
                 self.files.delete(day)?;
+                self.homes.forget(day);
                 tracing::info!(%day, "day file deleted");
             }
         }

@@ -1,6 +1,7 @@
 //! The archive: whatever crashes, every record counts once, and everything is found again.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -571,6 +572,35 @@ async fn a_message_that_ends_soon_is_written_once_and_a_live_one_after_a_while()
     tailer.flush(START + Duration::from_secs(5)).unwrap();
     assert_eq!(rows(), (2, 2), "the one that is still live, too");
     assert_eq!(*archive.passed().borrow(), log.end());
+}
+
+#[tokio::test]
+async fn a_message_that_has_left_memory_changes_without_a_look_into_the_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut log = lives(21, 60);
+    // What has ended is looked for there, when something comes after all.
+    let mut ended = BTreeSet::new();
+    log.records.retain(|placed| {
+        let Some(id) = placed.record.message_id() else { return true };
+        let ends = matches!(placed.record, Record::Finished { .. });
+        if ends { ended.insert(id) } else { !ended.contains(&id) }
+    });
+    assert!(ended.len() > 30, "{}", ended.len());
+    let (mut tailer, archive) =
+        hikyaku::archive::open(&config(dir.path()), Position(0), &keys()).unwrap();
+    for placed in &log.records {
+        apply(&mut tailer, &log, placed.next);
+        tailer.flush_all(placed.at).unwrap();
+        for day in ["2026-11-22", "2026-11-23"] {
+            let path = dir.path().join(format!("{day}.db"));
+            if path.exists() {
+                let db = rusqlite::Connection::open(&path).unwrap();
+                db.execute_batch("DELETE FROM chunks; DELETE FROM runs").unwrap();
+            }
+        }
+    }
+    assert_eq!(tailer.strays(), 0);
+    assert_eq!(all_events(&archive, None, 100).await, truth(&log).events);
 }
 
 #[tokio::test]
