@@ -19,6 +19,7 @@ use rusqlite::Row;
 use rusqlite::params;
 use rusqlite::types::FromSql;
 use rusqlite::types::Type;
+use tokio::sync::Semaphore;
 
 use crate::message::EventId;
 use crate::message::MessageId;
@@ -77,6 +78,8 @@ pub enum StoreError {
 pub(crate) struct Store {
     path: PathBuf,
     db: Mutex<Connection>,
+    /// Who may wait for `db` on a thread: the others wait without one.
+    turn: Arc<Semaphore>,
     sealer: Sealer,
 }
 
@@ -218,7 +221,12 @@ impl Store {
         if found != VERSION {
             return Err(StoreError::Version { path: path.to_owned(), found, known: VERSION });
         }
-        Ok(Self { path: path.to_owned(), db: Mutex::new(db), sealer })
+        Ok(Self {
+            path: path.to_owned(),
+            db: Mutex::new(db),
+            turn: Arc::new(Semaphore::new(1)),
+            sealer,
+        })
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {
@@ -230,14 +238,19 @@ impl Store {
         done.map_err(|error| StoreError::Sqlite { path: self.path.clone(), error })
     }
 
-    /// Does `work` on a thread that may wait for the disk.
+    /// Does `work` on a thread that may wait for the disk, one call at a time.
     pub(crate) async fn with<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let turn = Arc::clone(&self.turn).acquire_owned().await;
+        let turn = turn.map_err(|_closed| StoreError::Closed)?;
         let this = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || work(&this)).await;
-        done.unwrap_or(Err(StoreError::Closed))
+        let done = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work(&this)
+        });
+        done.await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// All endpoints, the oldest first.
@@ -842,4 +855,40 @@ fn unsigned(number: i64) -> u64 {
 
 fn time(micros: i64) -> Time {
     Time::from_micros(unsigned(micros))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn whoever_waits_for_the_file_takes_no_thread() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("webhooks.db"), &Keys::known(1)).unwrap();
+        let store = Arc::new(store);
+        let begun = Arc::new(AtomicUsize::new(0));
+        let mut calls = tokio::task::JoinSet::new();
+        let (go_on, held) = mpsc::channel();
+        let mut held = Some(held);
+        for _ in 0..50 {
+            let (store, begun, held) = (Arc::clone(&store), Arc::clone(&begun), held.take());
+            let work = move |store: &Store| {
+                begun.fetch_add(1, Ordering::SeqCst);
+                held.map(|held| held.recv()).transpose().unwrap();
+                store.endpoints().map(|found| found.len())
+            };
+            calls.spawn(async move { store.with(work).await.unwrap() });
+        }
+        // All have asked by now, and a thread that was asked for later has had its turn.
+        tokio::task::yield_now().await;
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+        assert!(begun.load(Ordering::SeqCst) <= 1, "{begun:?}");
+        go_on.send(()).unwrap();
+        assert_eq!(calls.join_all().await, [0; 50]);
+        assert_eq!(begun.load(Ordering::SeqCst), 50);
+    }
 }
