@@ -34,8 +34,9 @@
 //! * a crowd of marketing holds an otp up for two token times at most, and two keys take turns;
 //! * of a disk that lied or went bad a beginning is left, or the start is refused with the place.
 //!
-//! `HIKYAKU_SEEDS=100000` runs more seeds than usual, `HIKYAKU_SEED=7` one of them with its story,
-//! `HIKYAKU_FIRST=5000` begins there.
+//! `HIKYAKU_SEEDS=100000` runs more seeds than usual, on all processors, and tells with
+//! `--nocapture` how far it is; `HIKYAKU_FIRST=5000` begins there. `HIKYAKU_SEED=7` runs one of them
+//! and tells its story.
 //!
 //! # Planted faults
 //!
@@ -89,8 +90,12 @@ mod truth;
 mod wire;
 mod world;
 
+use std::collections::BTreeMap;
+use std::num::NonZero;
+use std::ops::Range;
 use std::panic::AssertUnwindSafe;
 use std::panic::catch_unwind;
+use std::sync::Mutex;
 
 use self::coverage::Coverage;
 use self::story::Broken;
@@ -113,6 +118,46 @@ fn run(seed: u64, is_told: bool) -> Result<Coverage, String> {
     Err(format!("seed {seed}{about}: {}\n{story}", broken.how))
 }
 
+/// What many seeds came to.
+#[derive(Default)]
+struct Tally {
+    done: u64,
+    coverage: Coverage,
+    /// The first line about each seed that failed.
+    failures: BTreeMap<u64, String>,
+}
+
+/// Runs seeds on all processors, until ten have failed.
+fn run_all(seeds: Range<u64>) -> Tally {
+    let count = seeds.end - seeds.start;
+    let (seeds, tally) = (Mutex::new(seeds), Mutex::new(Tally::default()));
+    let take = || seeds.lock().unwrap().next();
+    let work = || {
+        while let Some(seed) = take() {
+            let outcome = run(seed, false);
+            let mut tally = tally.lock().unwrap();
+            tally.done += 1;
+            match outcome {
+                Ok(reached) => tally.coverage.add(reached),
+                Err(what) => {
+                    let line = what.lines().next().unwrap_or_default();
+                    eprintln!("{line}");
+                    tally.failures.insert(seed, line.to_owned());
+                }
+            }
+            if tally.done.is_multiple_of(1_000) {
+                eprintln!("{} of {count} seeds, {} failed", tally.done, tally.failures.len());
+            }
+            if tally.failures.len() >= 10 {
+                return;
+            }
+        }
+    };
+    let workers = std::thread::available_parallelism().map_or(1, NonZero::get);
+    std::thread::scope(|scope| (0..workers).for_each(|_| drop(scope.spawn(work))));
+    tally.into_inner().unwrap()
+}
+
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok()?.parse().ok()
 }
@@ -126,26 +171,12 @@ fn promises_hold_whatever_breaks() {
         return;
     }
     let seeds = number("HIKYAKU_SEEDS").unwrap_or(SEEDS);
-    let mut coverage = Coverage::default();
-    let mut failures = Vec::new();
     let first = number("HIKYAKU_FIRST").unwrap_or(0);
-    for seed in first..first + seeds {
-        match run(seed, false) {
-            Ok(reached) => coverage.add(reached),
-            Err(what) => {
-                eprintln!("{}", what.lines().next().unwrap_or_default());
-                failures.push((seed, what));
-            }
-        }
-        if failures.len() >= 10 {
-            break;
-        }
-    }
+    let Tally { coverage, failures, .. } = run_all(first..first + seeds);
     println!("{coverage}");
-    if let Some((seed, _)) = failures.first() {
-        let all: Vec<&str> =
-            failures.iter().map(|(_, what)| what.lines().next().unwrap_or_default()).collect();
+    if let Some(seed) = failures.keys().next() {
         let story = run(*seed, true).err().unwrap_or_default();
+        let all: Vec<&str> = failures.values().map(String::as_str).collect();
         panic!("{}\n\n{story}", all.join("\n"));
     }
     if seeds >= SEEDS {
