@@ -128,6 +128,7 @@ struct Tally {
 }
 
 /// Runs seeds on all processors, until ten have failed.
+#[expect(clippy::print_stderr, reason = "a run of hours tells how far it is")]
 fn run_all(seeds: Range<u64>) -> Tally {
     let count = seeds.end - seeds.start;
     let (seeds, tally) = (Mutex::new(seeds), Mutex::new(Tally::default()));
