@@ -21,6 +21,7 @@
 //! | module | knows |
 //! |---|---|
 //! | [`clock`] | the time that the core is told |
+//! | `threads` | what blocks, on so many threads and no more |
 //! | [`seal`] | the keys of what lies on the disk |
 //! | [`tls`] | certificates and keys on disk |
 //! | [`journal`] | what survives a crash |
@@ -90,6 +91,8 @@ pub mod route;
 pub mod dispatch;
 
 pub mod clock;
+
+mod threads;
 
 pub mod seal;
 

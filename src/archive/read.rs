@@ -4,7 +4,6 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio::sync::watch;
 
 use crate::archive::Change;
@@ -28,6 +27,7 @@ use crate::message::MessageId;
 use crate::message::Position;
 use crate::message::State;
 use crate::seal::Day;
+use crate::threads::Threads;
 use crate::time::Time;
 
 /// The reading side; clones share everything.
@@ -44,7 +44,7 @@ struct Inner {
     memory: Arc<Memory>,
     files: Arc<Files>,
     numbers: NumberKeeper,
-    permits: Arc<Semaphore>,
+    readers: Threads,
 }
 
 /// The most messages or events that one answer holds.
@@ -118,8 +118,8 @@ impl Archive {
         numbers: NumberKeeper,
         readers: usize,
     ) -> Self {
-        let permits = Arc::new(Semaphore::new(readers));
-        Self { inner: Arc::new(Inner { memory, files, numbers, permits }) }
+        let readers = Threads::new(readers);
+        Self { inner: Arc::new(Inner { memory, files, numbers, readers }) }
     }
 
     /// How far the archive is behind the journal: every record that begins below is in it.
@@ -243,14 +243,8 @@ impl Archive {
         &self,
         read: impl FnOnce(&Inner) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let permit = Arc::clone(&self.inner.permits).acquire_owned().await;
-        let permit = permit.map_err(|_closed| StoreError::Closed)?;
         let inner = Arc::clone(&self.inner);
-        let done = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            read(&inner)
-        });
-        done.await.unwrap_or(Err(StoreError::Closed))
+        self.inner.readers.run(move || read(&inner)).await.unwrap_or(Err(StoreError::Closed))
     }
 }
 

@@ -158,7 +158,7 @@ pub fn open(
     clock: Clock,
     keys: &Keys,
 ) -> Result<(Notify, Runner), OpenError> {
-    open_with(config, archive, clock, keys, Arc::new(System))
+    open_with(config, archive, clock, keys, Arc::new(System::default()))
 }
 
 /// As [`open`], with another look-up of names.

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::net::Ipv4Addr;
 use std::net::Ipv6Addr;
 use std::net::SocketAddr;
+use std::net::ToSocketAddrs;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Context;
@@ -38,6 +39,7 @@ use crate::notify::sign::ID_HEADER;
 use crate::notify::sign::SIGNATURE_HEADER;
 use crate::notify::sign::Secret;
 use crate::notify::sign::TIMESTAMP_HEADER;
+use crate::threads::Threads;
 use crate::time::Time;
 use crate::tls;
 
@@ -346,16 +348,28 @@ pub trait Names: Send + Sync + 'static {
 /// A look-up under way.
 pub type Addresses = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
 
-/// The system's own look-up.
-#[derive(Clone, Copy, Debug)]
-pub struct System;
+/// The system's own look-up, which blocks a thread for as long as a name server is silent.
+#[derive(Clone, Debug)]
+pub struct System {
+    threads: Threads,
+}
+
+impl Default for System {
+    fn default() -> Self {
+        Self { threads: Threads::new(LOOK_UPS) }
+    }
+}
+
+/// The most look-ups at the same time: half of the threads that the runtime has for all.
+const LOOK_UPS: usize = 256;
 
 impl Names for System {
     fn addresses(&self, host: &str) -> Addresses {
-        let host = host.to_owned();
+        let (threads, host) = (self.threads.clone(), host.to_owned());
         Box::pin(async move {
-            let found = tokio::net::lookup_host((host, 0)).await?;
-            Ok(found.map(|address| address.ip()).collect())
+            let found = threads.run(move || (host, 0).to_socket_addrs()).await;
+            let found = found.ok_or_else(|| io::Error::other("the webhooks are stopping"))?;
+            Ok(found?.map(|address| address.ip()).collect())
         })
     }
 }
@@ -538,7 +552,7 @@ mod tests {
         let target = Target::parse(&url, false).unwrap();
         let networks = vec!["127.0.0.1".parse().unwrap()];
         let config = Config { networks, ..Config::default() };
-        let sender = Sender::new(&config, Clock::start(), Arc::new(System)).unwrap();
+        let sender = Sender::new(&config, Clock::start(), Arc::new(System::default())).unwrap();
         let (mut standing, mut heard) = (Vec::new(), vec![0; 4_096]);
         for keeping in [Keeping::Closed, Keeping::Kept] {
             let (target, id, secrets) = (&target, "evt_1", &[][..]);

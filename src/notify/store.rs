@@ -19,7 +19,6 @@ use rusqlite::Row;
 use rusqlite::params;
 use rusqlite::types::FromSql;
 use rusqlite::types::Type;
-use tokio::sync::Semaphore;
 
 use crate::message::EventId;
 use crate::message::MessageId;
@@ -32,6 +31,7 @@ use crate::notify::view::WebhookId;
 use crate::seal::KeyError;
 use crate::seal::Keys;
 use crate::seal::Sealer;
+use crate::threads::Threads;
 use crate::time::Time;
 
 /// Why the file cannot be used.
@@ -78,8 +78,8 @@ pub enum StoreError {
 pub(crate) struct Store {
     path: PathBuf,
     db: Mutex<Connection>,
-    /// Who may wait for `db` on a thread: the others wait without one.
-    turn: Arc<Semaphore>,
+    /// The one that may wait for `db`.
+    thread: Threads,
     sealer: Sealer,
 }
 
@@ -221,12 +221,7 @@ impl Store {
         if found != VERSION {
             return Err(StoreError::Version { path: path.to_owned(), found, known: VERSION });
         }
-        Ok(Self {
-            path: path.to_owned(),
-            db: Mutex::new(db),
-            turn: Arc::new(Semaphore::new(1)),
-            sealer,
-        })
+        Ok(Self { path: path.to_owned(), db: Mutex::new(db), thread: Threads::new(1), sealer })
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {
@@ -243,14 +238,8 @@ impl Store {
         self: &Arc<Self>,
         work: impl FnOnce(&Self) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let turn = Arc::clone(&self.turn).acquire_owned().await;
-        let turn = turn.map_err(|_closed| StoreError::Closed)?;
         let this = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            work(&this)
-        });
-        done.await.unwrap_or(Err(StoreError::Closed))
+        self.thread.run(move || work(&this)).await.unwrap_or(Err(StoreError::Closed))
     }
 
     /// All endpoints, the oldest first.
@@ -855,40 +844,4 @@ fn unsigned(number: i64) -> u64 {
 
 fn time(micros: i64) -> Time {
     Time::from_micros(unsigned(micros))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::AtomicUsize;
-    use std::sync::atomic::Ordering;
-    use std::sync::mpsc;
-
-    use super::*;
-
-    #[tokio::test]
-    async fn whoever_waits_for_the_file_takes_no_thread() {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("webhooks.db"), &Keys::known(1)).unwrap();
-        let store = Arc::new(store);
-        let begun = Arc::new(AtomicUsize::new(0));
-        let mut calls = tokio::task::JoinSet::new();
-        let (go_on, held) = mpsc::channel();
-        let mut held = Some(held);
-        for _ in 0..50 {
-            let (store, begun, held) = (Arc::clone(&store), Arc::clone(&begun), held.take());
-            let work = move |store: &Store| {
-                begun.fetch_add(1, Ordering::SeqCst);
-                held.map(|held| held.recv()).transpose().unwrap();
-                store.endpoints().map(|found| found.len())
-            };
-            calls.spawn(async move { store.with(work).await.unwrap() });
-        }
-        // All have asked by now, and a thread that was asked for later has had its turn.
-        tokio::task::yield_now().await;
-        tokio::task::spawn_blocking(|| ()).await.unwrap();
-        assert!(begun.load(Ordering::SeqCst) <= 1, "{begun:?}");
-        go_on.send(()).unwrap();
-        assert_eq!(calls.join_all().await, [0; 50]);
-        assert_eq!(begun.load(Ordering::SeqCst), 50);
-    }
 }

@@ -13,15 +13,19 @@ const LAYERS: &[(&str, Kind, &[&str])] = &[
     ("route", Kind::Core, &["time", "pdu", "text", "message", "receipt"]),
     ("dispatch", Kind::Core, &["time", "pdu", "text", "session", "message", "receipt", "route"]),
     ("clock", Kind::Shell, &["time"]),
+    ("threads", Kind::Shell, &[]),
     ("tls", Kind::Shell, &["time"]),
     ("seal", Kind::Shell, &["time", "clock"]),
     ("journal", Kind::Shell, &["time", "message", "seal"]),
-    ("archive", Kind::Shell, &["time", "clock", "pdu", "message", "seal", "journal"]),
+    ("archive", Kind::Shell, &["time", "clock", "threads", "pdu", "message", "seal", "journal"]),
     ("link", Kind::Shell, &["time", "clock", "tls", "pdu", "session", "dispatch"]),
     (
         "notify",
         Kind::Shell,
-        &["time", "clock", "tls", "message", "route", "text", "dispatch", "seal", "archive"],
+        &[
+            "time", "clock", "threads", "tls", "message", "route", "text", "dispatch", "seal",
+            "archive",
+        ],
     ),
     (
         "api",
