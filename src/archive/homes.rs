@@ -5,9 +5,6 @@
 
 use std::collections::BTreeMap;
 
-use hashbrown::DefaultHashBuilder;
-use hashbrown::HashMap;
-
 use crate::archive::day;
 use crate::message::MessageId;
 use crate::seal::Day;
@@ -19,41 +16,68 @@ pub(super) struct Place {
     pub(super) slot: u8,
 }
 
-/// The places of the messages that may change again, 13 octets each.
+/// The places of the messages that may change again, in 7 octets each.
+///
+/// A message is known here by 30 of its id's random bits only, so what is found may be another
+/// one's place: look there whose it is. Among a million messages one in a thousand has such a
+/// namesake, and is looked up in the index then.
 #[derive(Debug, Default)]
-pub(super) struct Homes(BTreeMap<Day, HashMap<Name, Home, DefaultHashBuilder>>);
+pub(super) struct Homes(BTreeMap<Day, Shelf>);
 
-/// The random half of an id. Two messages that share it are told apart where they lie.
-type Name = [u8; 8];
+/// The messages of a day, by 14 bits of their ids.
+#[derive(Debug)]
+struct Shelf {
+    boxes: Vec<Vec<Home>>,
+    len: usize,
+}
 
-/// Four octets of the pack's number, and the slot.
-type Home = [u8; 5];
+const BOXES: u16 = 1 << 14;
+
+/// Two octets of the id, four of the pack's number, the slot.
+type Home = [u8; 7];
 
 impl Homes {
     /// Takes note of where the message lies from now on.
     pub(super) fn insert(&mut self, id: MessageId, place: Place) {
         // One that has no room here is found through the index.
         let Ok(pack) = u32::try_from(place.pack) else { return };
-        let [a, b, c, d] = pack.to_le_bytes();
-        let homes = self.0.entry(day::of_message(id)).or_default();
-        homes.insert(name(id), [a, b, c, d, place.slot]);
+        self.remove(id);
+        let shelf = self
+            .0
+            .entry(day::of_message(id))
+            .or_insert_with(|| Shelf { boxes: vec![Vec::new(); BOXES.into()], len: 0 });
+        let (index, [a, b]) = name(id);
+        let Some(homes) = shelf.boxes.get_mut(index) else { return };
+        if homes.len() == homes.capacity() {
+            homes.reserve_exact(2 + homes.len() / 8);
+        }
+        let [c, d, e, f] = pack.to_le_bytes();
+        homes.push([a, b, c, d, e, f, place.slot]);
+        shelf.len += 1;
     }
 
-    /// Where the message lies, or another one of the same name.
+    /// Where the message lies, or a namesake of it.
     pub(super) fn of(&self, id: MessageId) -> Option<Place> {
-        let [a, b, c, d, slot] = *self.0.get(&day::of_message(id))?.get(&name(id))?;
-        Some(Place { pack: u32::from_le_bytes([a, b, c, d]).into(), slot })
+        let (index, name) = name(id);
+        let homes = self.0.get(&day::of_message(id))?.boxes.get(index)?;
+        let [_, _, c, d, e, f, slot] = *homes.iter().find(|home| home.starts_with(&name))?;
+        Some(Place { pack: u32::from_le_bytes([c, d, e, f]).into(), slot })
     }
 
     /// Forgets a message: it is in memory again.
     pub(super) fn remove(&mut self, id: MessageId) {
-        let day = day::of_message(id);
-        let Some(homes) = self.0.get_mut(&day) else { return };
-        homes.remove(&name(id));
-        if homes.is_empty() {
+        let (day, (index, name)) = (day::of_message(id), name(id));
+        let Some(shelf) = self.0.get_mut(&day) else { return };
+        let Some(homes) = shelf.boxes.get_mut(index) else { return };
+        let Some(at) = homes.iter().position(|home| home.starts_with(&name)) else { return };
+        homes.swap_remove(at);
+        if homes.len() < homes.capacity() / 2 {
+            homes.shrink_to_fit();
+        }
+        shelf.len -= 1;
+        // That of the latest day will be wanted again.
+        if shelf.len == 0 && self.0.last_key_value().is_some_and(|(last, _)| *last != day) {
             self.0.remove(&day);
-        } else if homes.len() < homes.capacity() / 8 {
-            homes.shrink_to(homes.len() * 2);
         }
     }
 
@@ -63,9 +87,10 @@ impl Homes {
     }
 }
 
-fn name(id: MessageId) -> Name {
-    let [.., a, b, c, d, e, f, g, h] = id.as_u128().to_be_bytes();
-    [a, b, c, d, e, f, g, h]
+/// The box of a message, and its name in it.
+fn name(id: MessageId) -> (usize, [u8; 2]) {
+    let [.., a, b, c, d] = id.as_u128().to_be_bytes();
+    (usize::from(u16::from_le_bytes([a, b]) % BOXES), [c, d])
 }
 
 #[cfg(test)]
@@ -92,24 +117,34 @@ mod tests {
     }
 
     #[test]
-    fn a_day_is_forgotten_alone_and_an_empty_table_is_small() {
+    fn a_day_is_forgotten_alone_and_nothing_is_kept_for_messages_that_are_gone() {
         let mut homes = Homes::default();
         let days = [id(1_000, 7), id(1_000 + 86_400_000, 7)];
         for day in days {
             homes.insert(day, Place { pack: 1, slot: 1 });
         }
-        homes.forget(day::of_message(days[0]));
-        assert_eq!(days.map(|id| homes.of(id).is_some()), [false, true]);
+        homes.forget(day::of_message(days[1]));
+        assert_eq!(days.map(|id| homes.of(id).is_some()), [true, false]);
+        homes.insert(days[1], Place { pack: 1, slot: 1 });
+        homes.remove(days[0]);
+        assert_eq!(homes.0.keys().collect::<Vec<_>>(), [&day::of_message(days[1])]);
         homes.remove(days[1]);
-        assert!(homes.0.is_empty());
-        for random in 0..10_000 {
-            homes.insert(id(1_000, random), Place { pack: 1, slot: 1 });
-        }
-        for random in 0..9_990 {
-            homes.remove(id(1_000, random));
-        }
-        let room: usize = homes.0.values().map(HashMap::capacity).sum();
-        assert!(room < 200, "{room}");
-        assert!((9_990..10_000).all(|random| homes.of(id(1_000, random)).is_some()));
+        assert!(homes.0.values().all(|shelf| shelf.len == 0));
+    }
+
+    #[test]
+    fn a_place_takes_eight_octets_and_a_namesake_is_all_that_can_be_mistaken() {
+        let mut homes = Homes::default();
+        let mut random = (0..600_000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let ids: Vec<MessageId> = random.by_ref().map(|random| id(1_000, random)).collect();
+        let place = |n: usize| Place { pack: n as u64 / 128, slot: (n % 128) as u8 };
+        ids.iter().enumerate().for_each(|(n, id)| homes.insert(*id, place(n)));
+        let found = ids.iter().enumerate().filter(|(n, id)| homes.of(**id) == Some(place(*n)));
+        assert!(found.count() > 599_000);
+        let shelf = homes.0.values().next().unwrap();
+        let room: usize = shelf.boxes.iter().map(Vec::capacity).sum();
+        assert!(room * size_of::<Home>() < 600_000 * 9, "{room}");
+        ids.iter().for_each(|id| homes.remove(*id));
+        assert!(homes.0.values().all(|shelf| shelf.len < 1_000));
     }
 }

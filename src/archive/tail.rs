@@ -176,10 +176,7 @@ impl Tailer {
         // What was carried on was in the archive before; what was accepted was not, unless it is
         // read again.
         let may_exist = !matches!(record, Record::Accepted(_)) || position < self.replayed_until;
-        if self.memory.live.contains_key(&id)
-            || self.homes.of(id).is_some()
-            || (may_exist && self.load(id)?.is_some())
-        {
+        if self.memory.live.contains_key(&id) || (may_exist && self.load(id)?.is_some()) {
             return Ok(());
         }
         let Some((message, event)) = self.projection.begin(position, record) else {
