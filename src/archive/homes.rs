@@ -137,7 +137,7 @@ mod tests {
         let mut homes = Homes::default();
         let mut random = (0..600_000_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let ids: Vec<MessageId> = random.by_ref().map(|random| id(1_000, random)).collect();
-        let place = |n: usize| Place { pack: n as u64 / 128, slot: (n % 128) as u8 };
+        let place = |n: usize| Place { pack: n as u64 / 128, slot: u8::try_from(n % 128).unwrap() };
         ids.iter().enumerate().for_each(|(n, id)| homes.insert(*id, place(n)));
         let found = ids.iter().enumerate().filter(|(n, id)| homes.of(**id) == Some(place(*n)));
         assert!(found.count() > 599_000);
