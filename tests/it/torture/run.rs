@@ -31,6 +31,7 @@ use super::handsets::Handsets;
 use super::hooks;
 use super::hooks::Hook;
 use super::hooks::Mood;
+use super::plan::Due;
 use super::plan::Ill;
 use super::plan::Plan;
 use super::proxy::Proxy;
@@ -236,12 +237,13 @@ impl Run {
         let mut lasting = Vec::new();
         loop {
             let now = begun.elapsed();
+            // First, since what cannot be there twice may begin again in the same turn.
+            for due in lasting.extract_if(.., |due: &mut Due| due.until <= now) {
+                self.end(due.ill);
+            }
             while let Some(due) = dues.next_if(|due| due.at <= now) {
                 self.begin(due.ill);
                 lasting.push(due);
-            }
-            for due in lasting.extract_if(.., |due| due.until <= now) {
-                self.end(due.ill);
             }
             if self.draws.per_cent(3) {
                 self.handsets.write(&mut self.draws);
