@@ -1,7 +1,9 @@
-//! How long the codec takes a PDU: `cargo bench --bench codec`.
+//! How long the codec takes a PDU, and how long a text takes to become segments:
+//! `cargo bench --bench codec`.
 //!
 //! Reads a stream of whole PDUs through `Frames`, as a link does, and writes PDUs into one buffer.
-//! Prints the best of several rounds, since the machine is never quite idle.
+//! A text is planned when it is accepted, and cut when it is sent. Prints the best of several
+//! rounds, since the machine is never quite idle.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -21,6 +23,9 @@ use hikyaku::pdu::Frame;
 use hikyaku::pdu::Frames;
 use hikyaku::pdu::Pdu;
 use hikyaku::pdu::encode;
+use hikyaku::text::EncodingChoice;
+use hikyaku::text::Profile;
+use hikyaku::text::plan;
 use tokio_util::codec::Decoder;
 
 use crate::pdus::receipt;
@@ -29,7 +34,7 @@ use crate::pdus::submit_sm_resp;
 
 /// PDUs in one buffer, as one read of a busy link brings.
 const BATCH: u32 = 64;
-const ROUNDS: u32 = 20_000;
+const ROUNDS: u32 = 5_000;
 
 fn main() {
     println!("{:<28}{:>8}{:>14}{:>14}", "PDU", "octets", "decode ns", "encode ns");
@@ -37,6 +42,26 @@ fn main() {
     measure("submit_sm, 140 octets", &submit_sm(&[0x30; 140]));
     measure("submit_sm_resp", &submit_sm_resp());
     measure("deliver_sm, receipt", &receipt());
+    println!("\n{:<28}{:>8}{:>14}{:>14}", "text", "segments", "plan ns", "cut ns");
+    measure_text("160 GSM-7", &"Your code is 123456.".repeat(8));
+    measure_text("60 Japanese", &"飛脚".repeat(30));
+    measure_text("670 Japanese", &"飛脚".repeat(335));
+}
+
+fn measure_text(name: &str, text: &str) {
+    let profile = Profile::default();
+    let make = || plan(black_box(text), EncodingChoice::Auto, &profile, None).unwrap();
+    let made = make();
+    let timed = |work: &dyn Fn()| {
+        best(|| {
+            let start = Instant::now();
+            (0..BATCH).for_each(|_| work());
+            start.elapsed()
+        })
+    };
+    let plan = timed(&|| drop(black_box(make())));
+    let cut = timed(&|| drop(black_box(made.segments(7))));
+    println!("{name:<28}{:>8}{plan:>14}{cut:>14}", made.segments);
 }
 
 fn measure(name: &str, pdu: &Pdu) {
