@@ -407,6 +407,10 @@ impl Run {
         let Some(child) = &self.child else { return };
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
         let status = status.unwrap_or_default();
+        // On its way there it is a shell, and before that a copy of this process.
+        if !status.starts_with("Name:\thikyaku\n") {
+            return;
+        }
         let line = status.lines().find_map(|line| line.strip_prefix("VmData:"));
         let data = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
         self.most_data = self.most_data.max(data.unwrap_or_default());
