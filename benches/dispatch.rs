@@ -50,6 +50,8 @@ fn main() {
 fn measure(name: &str, measure: &str) {
     let program = std::env::current_exe().unwrap();
     let output = std::process::Command::new(program).arg(measure).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{measure}: {}\n{said}", output.status);
     print!("{name:<28}{:>8}", String::from_utf8(output.stdout).unwrap());
 }
 

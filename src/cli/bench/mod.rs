@@ -177,7 +177,7 @@ impl Bench {
 
     /// Accepts everything while no carrier is there, then kills the gateway and starts it again.
     async fn measure_live(&self, binary: &Path, dir: &Path) -> Result<Figures, Failure> {
-        let (keys, port) = (Keys::new(self.size.keys)?, free_port()?);
+        let (keys, port) = (Keys::new(self.size.clients())?, free_port()?);
         let carriers = (0..self.size.carriers).map(|_| free_port()).collect::<Result<_, _>>()?;
         let ports = Ports { api: port, carriers, hook: None };
         let config = setup::write(self.size, dir, &ports, &keys)?;
@@ -239,7 +239,7 @@ impl Bench {
         dir: &Path,
         valgrind_log: Option<&Path>,
     ) -> Result<Figures, Failure> {
-        let (keys, port) = (Keys::new(self.size.keys)?, free_port()?);
+        let (keys, port) = (Keys::new(self.size.clients())?, free_port()?);
         let marks = Arc::new(Marks::new(self.messages));
         let stop = CancellationToken::new();
         let _stops = stop.clone().drop_guard();

@@ -87,9 +87,20 @@ impl Gateway {
             match TcpStream::connect(("127.0.0.1", self.port)).await {
                 Ok(stream) => return Ok(Connection::new(stream)?),
                 Err(error) if Instant::now() > deadline => return Err(error.into()),
+                Err(_) if self.has_ended() => return Err("the gateway ended as it began".into()),
                 Err(_) => sleep(Duration::from_millis(20)).await,
             }
         }
+    }
+
+    /// Whether one of its processes is no more.
+    fn has_ended(&self) -> bool {
+        let ended = |process: &Process| {
+            let stat = read(&format!("/proc/{}/stat", process.0.id()));
+            // Its state stands behind its name (proc_pid_stat(5)); a zombie waits to be reaped.
+            stat.is_ok_and(|stat| stat.rsplit(") ").next().is_some_and(|it| it.starts_with('Z')))
+        };
+        self.processes.iter().any(ended)
     }
 
     /// The sum over all series of a metric.

@@ -19,7 +19,8 @@ pub(super) struct Size {
     /// How many binds each carrier has.
     #[arg(long, default_value_t = 2)]
     pub(super) binds: u16,
-    /// How many carriers share the messages.
+    /// How many carriers share the messages. A route has at most 16, so beyond that there is a
+    /// route, and a key that takes it, for each 16.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) carriers: u16,
     /// How many API keys, each of a client of its own, hand messages in by turns.
@@ -32,11 +33,27 @@ pub(super) struct Size {
 }
 
 impl Size {
+    /// How many routes share the carriers.
+    const fn routes(self) -> u16 {
+        self.carriers.div_ceil(CARRIERS_A_ROUTE)
+    }
+
+    /// How many clients there are: at least one for each route.
+    pub(super) fn clients(self) -> u16 {
+        self.keys.max(self.routes())
+    }
+
     /// How many binds there are in all.
     pub(super) const fn all_binds(self) -> u64 {
         self.binds as u64 * self.carriers as u64
     }
 }
+
+/// The most carriers of one route.
+const CARRIERS_A_ROUTE: u16 = 16;
+
+/// The most live messages, so that none is refused however many are measured.
+const LIVE_LIMIT: u64 = 100_000_000;
 
 /// Where the gateway listens, binds and sends webhooks.
 #[derive(Clone, Debug)]
@@ -74,7 +91,8 @@ pub(super) fn write(
     keys: &Keys,
 ) -> Result<PathBuf, Failure> {
     let mut text = format!(
-        "data_dir = {dir:?}\n[log]\nlevel = \"warn\"\n[api]\nlisten = \"127.0.0.1:{}\"\n",
+        "data_dir = {dir:?}\n[log]\nlevel = \"warn\"\n[api]\nlisten = \"127.0.0.1:{}\"\n\
+         [dispatch]\nlive_limit = {LIVE_LIMIT}\n",
         ports.api
     );
     for (client, hash) in keys.hashes() {
@@ -85,7 +103,6 @@ pub(super) fn write(
              request_rate = \"1000000/s\"\n"
         )?;
     }
-    let mut group = Vec::new();
     for (carrier, port) in ports.carriers.iter().enumerate() {
         write!(
             text,
@@ -93,25 +110,47 @@ pub(super) fn write(
              binds = {}\nrate = \"1000000/s\"\n[carriers.bench_{carrier}.session]\nwindow = {}\n",
             size.binds, size.window
         )?;
-        group.push(format!("{{ carrier = \"bench_{carrier}\" }}"));
     }
-    write!(text, "[[routes]]\nname = \"all\"\ncarriers = [{{ any = [{}] }}]\n", group.join(", "))?;
+    write_routes(size, &mut text)?;
     if let Some(hook) = ports.hook {
-        write!(text, "[webhooks]\nhttps_only = false\nnetworks = [\"127.0.0.0/8\"]\n")?;
-        for endpoint in 0..size.endpoints.unwrap_or(size.keys) {
-            let event = if endpoint < size.keys { "message.delivered" } else { "inbound.received" };
-            write!(
-                text,
-                "[webhooks.endpoints.bench_{endpoint}]\nclient = \"bench_{}\"\n\
-                 url = \"http://127.0.0.1:{hook}/hook\"\nevents = [\"{event}\"]\n\
-                 secret = \"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\"\n",
-                endpoint % size.keys
-            )?;
-        }
+        write_endpoints(size, hook, &mut text)?;
     }
     let path = dir.join("hikyaku.toml");
     std::fs::write(&path, text)?;
     Ok(path)
+}
+
+/// Each route has its share of the carriers, and of the clients.
+fn write_routes(size: Size, text: &mut String) -> std::fmt::Result {
+    for route in 0..size.routes() {
+        let share = |all: u16| (route..all).step_by(size.routes().into());
+        let group = share(size.carriers).map(|n| format!("{{ carrier = \"bench_{n}\" }}"));
+        let keys = share(size.clients()).map(|n| format!("\"bench_{n}\""));
+        write!(
+            text,
+            "[[routes]]\nname = \"bench_{route}\"\ncarriers = [{{ any = [{}] }}]\n\
+             [routes.match]\nkey = [{}]\n",
+            group.collect::<Vec<_>>().join(", "),
+            keys.collect::<Vec<_>>().join(", ")
+        )?;
+    }
+    Ok(())
+}
+
+fn write_endpoints(size: Size, hook: u16, text: &mut String) -> std::fmt::Result {
+    write!(text, "[webhooks]\nhttps_only = false\nnetworks = [\"127.0.0.0/8\"]\n")?;
+    let clients = size.clients();
+    for endpoint in 0..size.endpoints.unwrap_or(clients) {
+        let event = if endpoint < clients { "message.delivered" } else { "inbound.received" };
+        write!(
+            text,
+            "[webhooks.endpoints.bench_{endpoint}]\nclient = \"bench_{}\"\n\
+             url = \"http://127.0.0.1:{hook}/hook\"\nevents = [\"{event}\"]\n\
+             secret = \"whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\"\n",
+            endpoint % clients
+        )?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -124,13 +163,16 @@ mod tests {
     fn what_is_written_has_no_faults() {
         let dir = std::env::temp_dir().join(format!("hikyaku-setup-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        let size = Size { window: 10, binds: 2, carriers: 3, keys: 2, endpoints: Some(5) };
-        let ports = Ports { api: 8080, carriers: vec![2775; 3], hook: Some(8081) };
-        let path = write(size, &dir, &ports, &Keys::new(2).unwrap()).unwrap();
-        let read = config::read(&Source::from_file(&path).unwrap());
+        for (carriers, keys, clients, routes) in [(3, 2, 2, 1), (40, 2, 3, 3), (16, 1, 1, 1)] {
+            let size = Size { window: 10, binds: 2, carriers, keys, endpoints: Some(5) };
+            let carriers = usize::from(carriers);
+            let ports = Ports { api: 8080, carriers: vec![2775; carriers], hook: Some(8081) };
+            let path = write(size, &dir, &ports, &Keys::new(size.clients()).unwrap()).unwrap();
+            let config = config::read(&Source::from_file(&path).unwrap()).unwrap();
+            let counts = (config.api.clients.len(), config.carriers.len(), config.routes.len());
+            assert_eq!(counts, (clients, carriers, routes));
+            assert_eq!(config.webhooks.endpoints.len(), 5);
+        }
         std::fs::remove_dir_all(&dir).unwrap();
-        let config = read.unwrap();
-        let counts = (config.api.clients.len(), config.carriers.len());
-        assert_eq!((counts, config.webhooks.endpoints.len()), ((2, 3), 5));
     }
 }
