@@ -18,7 +18,7 @@ use super::shedding::SheddingConfig;
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The most live messages; more are refused with `queue_full`. One that waits takes about 120
-    /// octets of memory, one that was sent about 250.
+    /// octets of memory, one that was sent about 310.
     pub live_limit: u64,
     /// The most records that are not on disk yet: while the disk is slower than what comes in,
     /// messages are refused with `queue_full` beyond it.
