@@ -301,9 +301,13 @@ impl Dispatch {
             }
         }
         for carrier in std::mem::take(&mut self.dirty) {
+            if let Some(station) = self.stations.get_mut(usize::from(carrier.0)) {
+                station.wake_at = None;
+            }
+            // What leaves makes room for what is staged.
+            self.leave(now, carrier);
             self.stage(now, carrier);
             self.open_gate();
-            self.leave(now, carrier);
         }
     }
 

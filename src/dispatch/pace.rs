@@ -85,6 +85,13 @@ impl Limiter {
         now + Duration::from_micros(wait.div_ceil(1_000))
     }
 
+    /// Like [`Limiter::ready_at`]; `None` when no time brings the cell nearer, since the bucket is
+    /// full and does not hold so many: those before it have to be taken first.
+    pub(super) fn comes_at(&self, now: Time, nth: u32) -> Option<Time> {
+        let at = self.ready_at(now, nth);
+        (at <= now || self.backlog(now) > 0).then_some(at)
+    }
+
     /// The rate that no second exceeds.
     pub(super) const fn rate(&self) -> Rate {
         self.rate
@@ -283,5 +290,18 @@ mod tests {
         assert_eq!(limiter.ready_at(Time::ZERO, 3), Time::from_millis(300));
         assert!(!limiter.take(Time::from_millis(100) - Duration::from_micros(1)));
         assert!(limiter.take(Time::from_millis(100)));
+    }
+
+    #[test]
+    fn a_full_bucket_brings_no_cell_nearer_that_it_does_not_hold() {
+        let limiter = Limiter::new(Rate::per_second(10), Time::ZERO);
+        assert_eq!(limiter.comes_at(Time::ZERO, 1), Some(Time::ZERO));
+        assert_eq!(limiter.comes_at(Time::ZERO, 2), None);
+        assert!(limiter.take(Time::ZERO));
+        for at in [Time::ZERO, Time::from_millis(99)] {
+            assert_eq!(limiter.comes_at(at, 1), Some(Time::from_millis(100)));
+            assert_eq!(limiter.comes_at(at, 2), Some(Time::from_millis(200)));
+        }
+        assert_eq!(limiter.comes_at(Time::from_millis(100), 2), None);
     }
 }

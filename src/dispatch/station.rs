@@ -84,6 +84,11 @@ impl Station {
         }
     }
 
+    /// Asks for a look at `at`, or earlier.
+    pub(super) fn wake_by(&mut self, at: Time) {
+        self.wake_at = Some(self.wake_at.map_or(at, |wake_at| wake_at.min(at)));
+    }
+
     /// Puts a segment behind those of its class that wait for the rate.
     pub(super) fn make_ready(&mut self, class: Class, bind: u16, token: Token) {
         if let Some(queue) = self.ready.get_mut(class as usize) {
@@ -193,6 +198,12 @@ impl Bind {
     /// When its own rate has the cell `nth` from now on, the next one being 1.
     pub(super) fn ready_at(&self, now: Time, nth: u32) -> Time {
         self.limiter.as_ref().map_or(now, |limiter| limiter.ready_at(now, nth))
+    }
+
+    /// When that will be; `None` if something has to leave first, or if it is so already.
+    pub(super) fn may_stage_at(&self, by: Time) -> Option<Time> {
+        let limiter = self.limiter.as_ref()?;
+        limiter.comes_at(by, self.staged.saturating_add(1)).filter(|at| *at > by)
     }
 
     /// Takes a request on, which is to leave once its record is durable and the rate allows.

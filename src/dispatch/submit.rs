@@ -83,12 +83,13 @@ impl Dispatch {
         let lead = (self.gate.lag() * 2).clamp(LEAD, LEAD_MOST);
         let Some(station) = self.stations.get_mut(usize::from(carrier.0)) else { return false };
         let Some(config) = station.carrier.clone() else { return false };
-        let ready_at = station.pace.ready_at(now, station.staged.saturating_add(1));
-        if ready_at > now + lead {
-            station.wake_at = station.has_work().then(|| ready_at - lead);
+        let next = station.staged.saturating_add(1);
+        if station.pace.ready_at(now, next) > now + lead {
+            // What leaves before it asks again.
+            let comes_at = station.pace.comes_at(now, next).filter(|_| station.has_work());
+            comes_at.into_iter().for_each(|at| station.wake_by(at - lead));
             return false;
         }
-        station.wake_at = None;
         for class in station.shares.order() {
             if !station.has_work_of(class) {
                 continue;
@@ -118,9 +119,9 @@ impl Dispatch {
         }
         station.lacks_window = station.has_work();
         if station.lacks_window {
-            let own_rate = |bind: &Bind| bind.ready_at(now + lead, bind.staged.saturating_add(1));
             let open = station.binds.values().filter(|bind| bind.free() > 0);
-            station.wake_at = open.map(|bind| own_rate(bind) - lead).filter(|at| *at > now).min();
+            let next = open.filter_map(|bind| bind.may_stage_at(now + lead)).min();
+            next.into_iter().for_each(|at| station.wake_by(at - lead));
         }
         false
     }
@@ -317,9 +318,7 @@ impl Dispatch {
                 }
             };
             if ready_at > now {
-                let wake_at = station.wake_at.map_or(ready_at, |wake_at| wake_at.min(ready_at));
-                station.wake_at = Some(wake_at);
-                return;
+                return station.wake_by(ready_at);
             }
             station.pop_ready(class);
             if self.is_too_late(now, carrier, bind, token) {
@@ -372,6 +371,7 @@ impl Dispatch {
 
     /// Undoes the staging of flights that were taken off their binds.
     pub(super) fn take_back(&mut self, now: Time, carrier: CarrierId, flights: Vec<Flight>) {
+        self.dirty.insert(carrier);
         let station = self.station_mut(carrier);
         station.staged =
             station.staged.saturating_sub(u32::try_from(flights.len()).unwrap_or(u32::MAX));

@@ -91,6 +91,13 @@ impl Pace {
         self.limiter.ready_at(now.max(self.silent_until), nth)
     }
 
+    /// Like [`Pace::ready_at`]; `None` when no time brings the cell nearer, since those before it
+    /// have to be taken first.
+    pub(super) fn comes_at(&mut self, now: Time, nth: u32) -> Option<Time> {
+        let ready_at = self.ready_at(now, nth);
+        if now < self.silent_until { Some(ready_at) } else { self.limiter.comes_at(now, nth) }
+    }
+
     /// What a cell that is sent now comes back with.
     pub(super) const fn epoch(&self) -> Epoch {
         self.epoch

@@ -1,5 +1,7 @@
 //! The journal: what it holds back, what a crash leaves, what a replay finds.
 
+use std::time::Duration;
+
 use hikyaku::dispatch::Event;
 use hikyaku::dispatch::Reply;
 use hikyaku::message::Class;
@@ -35,6 +37,29 @@ fn a_failed_store_refuses_and_holds_everything_and_goes_on_when_it_recovers() {
     world.receipt("alpha", "a1", "DELIVRD");
     assert_eq!(world.end(first), "delivered");
     world.check_replay();
+}
+
+#[test]
+fn nobody_is_woken_again_and_again_while_the_disk_stands_still() {
+    // One cell comes some microseconds later than a segment is staged ahead of it.
+    let own = "1000/s\"\n    rate_per_bind = \"19.999/s";
+    for config in [ONE.replace("1000/s", "19.999/s"), ONE.replace("1000/s", own)] {
+        let mut world = World::given(&config);
+        world.bound("alpha", 0, 10);
+        world.syncs = false;
+        for text in ["1", "2", "3"] {
+            world.send(Class::Otp, text);
+        }
+        world.sync();
+        world.pass(SECOND * 60);
+        assert!(world.wakes < 10, "{} wakes in a minute in which nothing happens", world.wakes);
+        world.syncs = true;
+        world.sync();
+        let well_at = world.now;
+        world.pass(SECOND);
+        let after: Vec<_> = world.wire.iter().map(|sent| sent.at.since(well_at)).collect();
+        assert_eq!(after, [Duration::ZERO, Duration::ZERO, Duration::from_micros(50_003)]);
+    }
 }
 
 #[test]

@@ -150,6 +150,8 @@ pub(super) struct World {
     ids: IdSource,
     tickets: u64,
     sequence: u32,
+    /// How often the dispatcher was woken as it had asked.
+    pub(super) wakes: u32,
 }
 
 impl World {
@@ -179,6 +181,7 @@ impl World {
             ids: IdSource::new(3),
             tickets: 0,
             sequence: 0,
+            wakes: 0,
         }
     }
 
@@ -281,6 +284,7 @@ impl World {
             in_vain = if at > self.now { 0 } else { in_vain + 1 };
             assert!(in_vain < 10_000, "wants to be woken for ever");
             self.now = self.now.max(at);
+            self.wakes += 1;
             self.tell(Event::Wake);
         }
         self.now = until;
