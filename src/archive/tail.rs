@@ -260,8 +260,9 @@ impl Tailer {
         }
         let Some(file) = self.days.get(&day) else { return Ok(None) };
         // What changes next was often accepted next: the packs stay open until the next flush.
+        // A place that is wrong, since somebody has taken the file away, is looked for in the index.
         if let Some(place) = self.homes.of(id)
-            && let Some(message) = file.message_in(place, id)?
+            && let Ok(Some(message)) = file.message_in(place, id)
         {
             return Ok(Some(message));
         }

@@ -604,6 +604,33 @@ async fn a_message_that_has_left_memory_changes_without_a_look_into_the_index() 
 }
 
 #[tokio::test]
+async fn a_day_whose_file_is_taken_away_holds_nothing_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let (mut tailer, archive) = hikyaku::archive::open(&config, Position(0), &keys()).unwrap();
+    let (mut ids, mut log) = (IdSource::new(1), Log::default());
+    // Long enough that the file of the first day is not open any more.
+    let days: Vec<_> = (0..20).map(|day| START + Duration::from_secs(day * 86_400)).collect();
+    let messages: Vec<_> = days.iter().map(|at| ids.next(*at)).collect();
+    for (id, at) in messages.iter().zip(&days) {
+        log.push(*at, Record::Accepted(Arc::new(submission(*id, *at, "shop", 1))));
+        apply(&mut tailer, &log, log.end());
+        tailer.flush_all(*at).unwrap();
+    }
+    std::fs::remove_file(dir.path().join("2026-11-22.db")).unwrap();
+    let done = days[19] + Duration::from_secs(60);
+    for id in [messages[0], messages[19]] {
+        let end = finish(State::Cancelled, Some(Reason::Cancelled), "");
+        log.push(done, Record::Finished { id, at: done, finish: end });
+    }
+    apply(&mut tailer, &log, log.end());
+    tailer.flush_all(done).unwrap();
+    assert_eq!(tailer.strays(), 1, "its message is unknown now");
+    let other = archive.message(messages[19], None).await.unwrap().unwrap();
+    assert_eq!(other.state, State::Cancelled);
+}
+
+#[tokio::test]
 async fn every_property_finds_its_messages_in_memory_and_on_disk() {
     let log = lives(21, 60);
     let truth = truth(&log);
