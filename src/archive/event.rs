@@ -166,6 +166,14 @@ impl Event {
         Position(self.position.0.saturating_add(1))
     }
 
+    /// Where its message wants its own events, if anywhere.
+    pub fn callback_url(&self) -> Option<&str> {
+        match &self.subject {
+            Subject::Message(snapshot) => snapshot.callback_url.as_deref(),
+            Subject::Inbound(_) => None,
+        }
+    }
+
     /// The message, ours or the handset's.
     pub fn message_id(&self) -> MessageId {
         match &self.subject {

@@ -12,6 +12,7 @@ use hashbrown::HashMap;
 use tokio::sync::watch;
 
 use crate::archive::Event;
+use crate::archive::Interest;
 use crate::archive::Message;
 use crate::message::MessageId;
 use crate::message::Position;
@@ -57,9 +58,10 @@ struct Owned {
     /// Every event of the key from here on is in `events`.
     start: Position,
     events: VecDeque<Arc<Event>>,
-    /// Told when there are more.
-    news: watch::Sender<()>,
-    is_touched: bool,
+    /// Told when there are more, each when some are of interest.
+    news: Vec<(Interest, watch::Sender<()>)>,
+    /// What was applied and not told yet is of interest for this.
+    untold: Interest,
 }
 
 impl Recent {
@@ -69,8 +71,8 @@ impl Recent {
         self.owners.entry(Arc::clone(key)).or_insert_with(|| Owned {
             start,
             events: events.iter().filter(|event| event.key == *key).cloned().collect(),
-            news: watch::Sender::new(()),
-            is_touched: false,
+            news: Vec::new(),
+            untold: Interest::NONE,
         })
     }
 
@@ -82,7 +84,8 @@ impl Recent {
         if is_latest {
             owned.events.push_back(Arc::clone(event));
         }
-        if !std::mem::replace(&mut owned.is_touched, true) {
+        let untold = owned.untold.and(Interest::of(event));
+        if std::mem::replace(&mut owned.untold, untold) == Interest::NONE {
             self.touched.push(Arc::clone(&event.key));
         }
         if is_latest {
@@ -112,12 +115,31 @@ impl Recent {
     fn tell(&mut self, all: bool) {
         for key in self.touched.drain(..) {
             if let Some(owned) = self.owners.get_mut(&key) {
-                owned.is_touched = false;
-                owned.news.send_replace(());
+                let untold = std::mem::take(&mut owned.untold);
+                owned.tell(untold);
             }
         }
         if all {
-            self.owners.values().for_each(|owned| owned.news.send_replace(()));
+            self.owners.values().for_each(|owned| owned.tell(Interest::ALL));
+        }
+    }
+}
+
+impl Owned {
+    /// Who is interested in this hears of it.
+    fn hear(&mut self, interest: Interest) -> watch::Receiver<()> {
+        if let Some((_, news)) = self.news.iter().find(|(found, _)| *found == interest) {
+            return news.subscribe();
+        }
+        self.news.retain(|(_, news)| news.receiver_count() > 0);
+        let (news, hearing) = watch::channel(());
+        self.news.push((interest, news));
+        hearing
+    }
+
+    fn tell(&self, what: Interest) {
+        for (_, news) in self.news.iter().filter(|(interest, _)| interest.meets(what)) {
+            news.send_replace(());
         }
     }
 }
@@ -174,9 +196,9 @@ impl Memory {
         locked(&self.recent).tell(false);
     }
 
-    /// Hears of events of a key: look, and wait if there was none.
-    pub(super) fn news(&self, key: &str) -> watch::Receiver<()> {
-        locked(&self.recent).owned(&key.into()).news.subscribe()
+    /// Hears of events of a key that are of interest: look, and wait if there was none.
+    pub(super) fn news(&self, key: &str, interest: Interest) -> watch::Receiver<()> {
+        locked(&self.recent).owned(&key.into()).hear(interest)
     }
 
     pub(super) fn publish_passed(&self, low: Position) {
@@ -361,7 +383,8 @@ mod tests {
     #[test]
     fn only_who_has_events_is_told_and_not_before_they_can_be_read() {
         let memory = Memory::new(Position(0), Position(0), 8, 4);
-        let (mut bank, mut shop) = (memory.news("bank"), memory.news("shop"));
+        let mut bank = memory.news("bank", Interest::ALL);
+        let mut shop = memory.news("shop", Interest::ALL);
         memory.remember(&event(0, "bank"));
         assert!(!bank.has_changed().unwrap());
         memory.publish_applied(Position(1));
@@ -373,5 +396,25 @@ mod tests {
         memory.publish_applied(Position(6));
         assert!(shop.has_changed().unwrap() && !bank.has_changed().unwrap());
         shop.mark_unchanged();
+    }
+
+    #[test]
+    fn only_who_is_interested_is_told() {
+        let memory = Memory::new(Position(0), Position(0), 8, 4);
+        let ends = Interest::in_kinds([EventKind::Delivered, EventKind::Expired]);
+        let mut ends = memory.news("shop", ends);
+        let mut inbound = memory.news("shop", Interest::in_kinds([EventKind::InboundReceived]));
+        let callbacks = memory.news("shop", Interest::CALLBACKS);
+        let none = memory.news("shop", Interest::NONE);
+        memory.remember(&event(0, "shop"));
+        memory.publish_applied(Position(1));
+        assert!(inbound.has_changed().unwrap() && !ends.has_changed().unwrap());
+        inbound.mark_unchanged();
+        let other = Event { kind: EventKind::Expired, ..Event::clone(&event(1, "shop")) };
+        memory.remember(&Arc::new(other));
+        memory.publish_applied(Position(2));
+        assert!(!inbound.has_changed().unwrap() && ends.has_changed().unwrap());
+        ends.mark_unchanged();
+        assert!(!callbacks.has_changed().unwrap() && !none.has_changed().unwrap());
     }
 }

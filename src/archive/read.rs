@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::archive::Change;
 use crate::archive::Event;
 use crate::archive::EventKind;
+use crate::archive::Interest;
 use crate::archive::Message;
 use crate::archive::NumberKeeper;
 use crate::archive::StoreError;
@@ -202,9 +203,10 @@ impl Archive {
         FeedReader { archive: self.clone(), stream, next: from, sweep: None, is_at_end: false }
     }
 
-    /// Hears of events of a key, once they can be read. Look first, and wait if there was none.
-    pub fn news(&self, owner: &str) -> watch::Receiver<()> {
-        self.inner.memory.news(owner)
+    /// Hears of events of a key that are of interest, once they can be read. Look first, and wait
+    /// if there was none.
+    pub fn news(&self, owner: &str, interest: Interest) -> watch::Receiver<()> {
+        self.inner.memory.news(owner, interest)
     }
 
     /// How many packs of events were opened on disk since the start.

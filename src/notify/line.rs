@@ -21,7 +21,7 @@ use crate::archive::Archive;
 use crate::archive::Event;
 use crate::archive::Feed;
 use crate::archive::FeedReader;
-use crate::archive::Subject;
+use crate::archive::Interest;
 use crate::clock::Clock;
 use crate::message::EventId;
 use crate::message::MessageId;
@@ -186,17 +186,9 @@ impl Payload {
 
     fn callback(&self) -> Option<&str> {
         match self {
-            Self::Feed(event) => callback(event),
+            Self::Feed(event) => event.callback_url(),
             Self::Made(_) => None,
         }
-    }
-}
-
-/// Where a message wants its own events.
-pub(crate) fn callback(event: &Event) -> Option<&str> {
-    match &event.subject {
-        Subject::Message(snapshot) => snapshot.callback_url.as_deref(),
-        Subject::Inbound(_) => None,
     }
 }
 
@@ -250,9 +242,24 @@ impl Line {
 
     fn wants(&self, settings: &Settings, event: &Event) -> bool {
         if self.is_callbacks {
-            return callback(event).is_some();
+            return event.callback_url().is_some();
         }
         settings.kinds.is_empty() || settings.kinds.contains(&Kind::Feed(event.kind))
+    }
+
+    /// Which events it is to be woken for.
+    fn interest(&self) -> Interest {
+        if self.is_callbacks {
+            return Interest::CALLBACKS;
+        }
+        let settings = self.settings.load();
+        if settings.kinds.is_empty() {
+            return Interest::ALL;
+        }
+        Interest::in_kinds(settings.kinds.iter().filter_map(|kind| match kind {
+            Kind::Feed(kind) => Some(*kind),
+            Kind::Carrier(_) => None,
+        }))
     }
 }
 
@@ -380,8 +387,14 @@ impl Loop {
     }
 
     async fn follow(&mut self, ears: &mut Ears) {
-        let mut news = self.shared.archive.news(&self.line.owner);
+        let mut interest = self.line.interest();
+        let mut news = self.shared.archive.news(&self.line.owner, interest);
         while !self.gone && !ears.stop.is_cancelled() {
+            let wanted = self.line.interest();
+            if wanted != interest {
+                interest = wanted;
+                news = self.shared.archive.news(&self.line.owner, interest);
+            }
             news.mark_unchanged();
             self.read().await;
             self.launch().await;
@@ -437,7 +450,7 @@ impl Loop {
                 let settings = self.line.settings.load();
                 for event in page.events {
                     if self.line.wants(&settings, &event) {
-                        let host = self.host_of(&settings, callback(&event));
+                        let host = self.host_of(&settings, event.callback_url());
                         let (position, message) = (event.position, event.message_id());
                         self.queue.offer(position, message, host, Payload::Feed(event));
                     }

@@ -75,7 +75,6 @@ use self::line::Line;
 use self::line::Made;
 use self::line::Settings;
 use self::line::Shared;
-use self::line::callback;
 use self::send::Keeping;
 use self::send::Sender;
 use self::store::Origin;
@@ -347,7 +346,7 @@ impl Notify {
             let Ok(page) = feed.read(MOST_RESULTS).await else { break };
             let wanted = page.events.iter().filter(|event| {
                 if stored.origin == Origin::Callback {
-                    return callback(event).is_some();
+                    return event.callback_url().is_some();
                 }
                 stored.kinds.is_empty() || stored.kinds.contains(&Kind::Feed(event.kind))
             });
@@ -846,7 +845,7 @@ const SCOUT_MARKS: Duration = Duration::from_secs(5);
 /// at again.
 async fn look(notify: &Notify, feed: &mut FeedReader) -> Option<Position> {
     let page = feed.read(MOST_RESULTS).await.ok()?;
-    for event in page.events.iter().filter(|event| callback(event).is_some()) {
+    for event in page.events.iter().filter(|event| event.callback_url().is_some()) {
         if let Err(error) = notify.ensure_callbacks(&event.key, event.position).await {
             tracing::error!(%error, "callbacks wait: no endpoint for them could be made");
             return None;
