@@ -58,8 +58,8 @@ const LAYERS: &[(&str, Kind, &[&str])] = &[
         "cli",
         Kind::Shell,
         &[
-            "time", "clock", "pdu", "text", "message", "route", "config", "gateway", "smsc", "ops",
-            "api", "notify",
+            "time", "clock", "tls", "pdu", "text", "message", "route", "config", "gateway", "smsc",
+            "ops", "api", "notify",
         ],
     ),
 ];

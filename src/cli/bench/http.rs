@@ -3,13 +3,23 @@
 use std::io;
 
 use bytes::BytesMut;
+use tokio::io::AsyncRead;
 use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWrite;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+
+use crate::cli::bench::tls;
+
+/// What carries octets both ways.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// One keep-alive connection.
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Stream>,
     input: BytesMut,
 }
 
@@ -31,17 +41,28 @@ impl Message {
 impl Connection {
     pub(super) fn new(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        Ok(Self { stream, input: BytesMut::with_capacity(16 << 10) })
+        Ok(Self::over(Box::new(stream)))
+    }
+
+    /// As [`Self::new`], after a TLS handshake.
+    pub(super) async fn secured(stream: TcpStream, connector: &TlsConnector) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        Ok(Self::over(Box::new(tls::connect(connector, stream).await?)))
+    }
+
+    fn over(stream: Box<dyn Stream>) -> Self {
+        Self { stream, input: BytesMut::with_capacity(16 << 10) }
     }
 
     /// Sends a request and gives its answer.
     pub(super) async fn call(&mut self, request: &[u8]) -> io::Result<Message> {
-        self.stream.write_all(request).await?;
+        self.write(request).await?;
         self.next().await?.ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     pub(super) async fn write(&mut self, octets: &[u8]) -> io::Result<()> {
-        self.stream.write_all(octets).await
+        self.stream.write_all(octets).await?;
+        self.stream.flush().await
     }
 
     /// The next whole message; none once the peer is done.

@@ -14,6 +14,7 @@ mod load;
 mod marks;
 mod process;
 mod setup;
+mod tls;
 
 use std::path::Path;
 use std::path::PathBuf;
@@ -42,6 +43,8 @@ use self::process::own_cpu;
 use self::setup::Keys;
 use self::setup::Ports;
 use self::setup::Size;
+use self::tls::Secured;
+use self::tls::Tls;
 use crate::cli::Failure;
 use crate::cli::out;
 use crate::cli::run::runtime;
@@ -89,6 +92,9 @@ pub(super) struct Bench {
     /// Measures Kannel in the gateway's place, which must be installed.
     #[arg(long, value_enum, conflicts_with_all = ["live", "compare", "batch"])]
     kannel: Option<kannel::Store>,
+    /// What goes by TLS, under a certificate that openssl makes, which must be installed.
+    #[arg(long, value_enum, value_delimiter = ',', conflicts_with = "kannel")]
+    tls: Vec<Secured>,
     /// Where the data goes; the system's temporary folder when not given.
     #[arg(long)]
     dir: Option<PathBuf>,
@@ -180,8 +186,9 @@ impl Bench {
         let (keys, port) = (Keys::new(self.size.clients())?, free_port()?);
         let carriers = (0..self.size.carriers).map(|_| free_port()).collect::<Result<_, _>>()?;
         let ports = Ports { api: port, carriers, hook: None };
-        let config = setup::write(self.size, dir, &ports, &keys)?;
-        let gateway = Gateway::start(binary, &config, port)?;
+        let tls = Tls::make(&self.tls, dir)?;
+        let config = setup::write(self.size, dir, &ports, &keys, tls.as_ref())?;
+        let gateway = Gateway::start(binary, &config, port)?.secured(tls.as_ref())?;
         gateway.connect().await?;
         let before = gateway.memory()?;
         let marks = Arc::new(Marks::new(self.messages));
@@ -190,7 +197,7 @@ impl Bench {
         let after = gateway.memory()?;
         drop(gateway);
         let started = Instant::now();
-        let gateway = Gateway::start(binary, &config, port)?;
+        let gateway = Gateway::start(binary, &config, port)?.secured(tls.as_ref())?;
         let live = gateway.metric("hikyaku_live_messages").await?;
         let restart = started.elapsed();
         if live != self.messages {
@@ -244,8 +251,9 @@ impl Bench {
         let stop = CancellationToken::new();
         let _stops = stop.clone().drop_guard();
         let mut carriers = Vec::new();
+        let tls = Tls::make(&self.tls, dir)?;
         for _ in 0..self.size.carriers {
-            carriers.push(carrier(&marks, stop.clone()).await?);
+            carriers.push(carrier(&marks, tls.as_ref(), stop.clone()).await?);
         }
         let hook = TcpListener::bind("127.0.0.1:0").await?;
         let hook_port = hook.local_addr()?.port();
@@ -259,11 +267,12 @@ impl Bench {
         }
         let hook_port = Some(hook_port).filter(|_| self.tell == Tell::Webhook);
         let ports = Ports { api: port, carriers, hook: hook_port };
-        let config = setup::write(self.size, dir, &ports, &keys)?;
+        let config = setup::write(self.size, dir, &ports, &keys, tls.as_ref())?;
         let gateway = match valgrind_log {
             None => Gateway::start(binary, &config, port)?,
             Some(log) => Gateway::start_counted(binary, &config, port, log)?,
         };
+        let gateway = gateway.secured(tls.as_ref())?;
         gateway.connect().await?;
         gateway.until_bound(self.size.all_binds()).await?;
         // Whoever hears is dropped, and so ended, with this.
@@ -370,8 +379,15 @@ impl Bench {
 }
 
 /// Starts the simulated carrier and says where it listens; it ends with `stop`.
-async fn carrier(marks: &Arc<Marks>, stop: CancellationToken) -> Result<u16, Failure> {
+async fn carrier(
+    marks: &Arc<Marks>,
+    tls: Option<&Tls>,
+    stop: CancellationToken,
+) -> Result<u16, Failure> {
+    let tls = tls.filter(|tls| tls.secures(Secured::Binds));
     let config = smsc::Config {
+        tls_cert: tls.map(|tls| tls.cert.clone()),
+        tls_key: tls.map(|tls| tls.key.clone()),
         name: "bench".to_owned(),
         window: 60_000,
         max_binds: u16::MAX,

@@ -9,9 +9,12 @@ use std::time::Instant;
 
 use tokio::net::TcpStream;
 use tokio::time::sleep;
+use tokio_rustls::TlsConnector;
 
 use crate::cli::Failure;
 use crate::cli::bench::http::Connection;
+use crate::cli::bench::tls::Secured;
+use crate::cli::bench::tls::Tls;
 
 /// How long the gateway may take to listen; it may have a journal to read.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -32,12 +35,14 @@ pub(super) struct Gateway {
     processes: Vec<Process>,
     /// Where it takes messages.
     port: u16,
+    /// How, when by TLS.
+    connector: Option<TlsConnector>,
 }
 
 impl Gateway {
     /// Starts `binary` with the file `config`, which says that it listens on `port`.
     pub(super) fn start(binary: &Path, config: &Path, port: u16) -> Result<Self, Failure> {
-        let mut gateway = Self { processes: Vec::new(), port };
+        let mut gateway = Self::of_several(port);
         gateway.spawn(Command::new(binary).arg("run").arg("-c").arg(config))?;
         Ok(gateway)
     }
@@ -49,7 +54,7 @@ impl Gateway {
         port: u16,
         log: &Path,
     ) -> Result<Self, Failure> {
-        let mut gateway = Self { processes: Vec::new(), port };
+        let mut gateway = Self::of_several(port);
         let mut valgrind = Command::new("valgrind");
         valgrind.args(["--tool=dhat", "--dhat-out-file=/dev/null"]);
         valgrind.arg(format!("--log-file={}", log.display()));
@@ -69,7 +74,14 @@ impl Gateway {
 
     /// A gateway whose processes [`Self::spawn`] starts.
     pub(super) const fn of_several(port: u16) -> Self {
-        Self { processes: Vec::new(), port }
+        Self { processes: Vec::new(), port, connector: None }
+    }
+
+    /// The same, that is spoken to by TLS if there is a certificate for that.
+    pub(super) fn secured(mut self, tls: Option<&Tls>) -> Result<Self, Failure> {
+        let tls = tls.filter(|tls| tls.secures(Secured::Api));
+        self.connector = tls.map(Tls::connector).transpose()?;
+        Ok(self)
     }
 
     /// Starts one process of it.
@@ -85,7 +97,12 @@ impl Gateway {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match TcpStream::connect(("127.0.0.1", self.port)).await {
-                Ok(stream) => return Ok(Connection::new(stream)?),
+                Ok(stream) => {
+                    return Ok(match &self.connector {
+                        None => Connection::new(stream)?,
+                        Some(connector) => Connection::secured(stream, connector).await?,
+                    });
+                }
                 Err(error) if Instant::now() > deadline => return Err(error.into()),
                 Err(_) if self.has_ended() => return Err("the gateway ended as it began".into()),
                 Err(_) => sleep(Duration::from_millis(20)).await,

@@ -9,6 +9,8 @@ use clap::Args;
 use crate::api::KeyHash;
 use crate::api::NewKey;
 use crate::cli::Failure;
+use crate::cli::bench::tls::Secured;
+use crate::cli::bench::tls::Tls;
 
 /// How large the gateway's world is.
 #[derive(Clone, Copy, Debug, Args)]
@@ -89,12 +91,17 @@ pub(super) fn write(
     dir: &Path,
     ports: &Ports,
     keys: &Keys,
+    tls: Option<&Tls>,
 ) -> Result<PathBuf, Failure> {
     let mut text = format!(
         "data_dir = {dir:?}\n[log]\nlevel = \"warn\"\n[api]\nlisten = \"127.0.0.1:{}\"\n\
          [dispatch]\nlive_limit = {LIVE_LIMIT}\n",
         ports.api
     );
+    let secured = |what| tls.filter(|tls| tls.secures(what));
+    if let Some(Tls { cert, key, .. }) = secured(Secured::Api) {
+        write!(text, "[api.tls]\ncert_file = {cert:?}\nkey_file = {key:?}\n")?;
+    }
     for (client, hash) in keys.hashes() {
         write!(
             text,
@@ -110,6 +117,9 @@ pub(super) fn write(
              binds = {}\nrate = \"1000000/s\"\n[carriers.bench_{carrier}.session]\nwindow = {}\n",
             size.binds, size.window
         )?;
+        if let Some(Tls { cert, .. }) = secured(Secured::Binds) {
+            write!(text, "[carriers.bench_{carrier}.tls]\nenabled = true\nca_file = {cert:?}\n")?;
+        }
     }
     write_routes(size, &mut text)?;
     if let Some(hook) = ports.hook {
@@ -167,12 +177,32 @@ mod tests {
             let size = Size { window: 10, binds: 2, carriers, keys, endpoints: Some(5) };
             let carriers = usize::from(carriers);
             let ports = Ports { api: 8080, carriers: vec![2775; carriers], hook: Some(8081) };
-            let path = write(size, &dir, &ports, &Keys::new(size.clients()).unwrap()).unwrap();
+            let keys = Keys::new(size.clients()).unwrap();
+            let path = write(size, &dir, &ports, &keys, None).unwrap();
             let config = config::read(&Source::from_file(&path).unwrap()).unwrap();
             let counts = (config.api.clients.len(), config.carriers.len(), config.routes.len());
             assert_eq!(counts, (clients, carriers, routes));
             assert_eq!(config.webhooks.endpoints.len(), 5);
         }
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn what_goes_by_tls_is_what_was_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let [cert, key] = ["cert.pem", "key.pem"].map(|name| dir.path().join(name));
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        std::fs::write(&cert, made.cert.pem()).unwrap();
+        std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+        let size = Size { window: 10, binds: 2, carriers: 1, keys: 1, endpoints: None };
+        let ports = Ports { api: 8080, carriers: vec![2775], hook: None };
+        for secured in [vec![], vec![Secured::Api], vec![Secured::Binds, Secured::Api]] {
+            let tls = Tls { cert: cert.clone(), key: key.clone(), secured };
+            let path = write(size, dir.path(), &ports, &Keys::new(1).unwrap(), Some(&tls)).unwrap();
+            let config = config::read(&Source::from_file(&path).unwrap()).unwrap();
+            assert_eq!(config.api.tls.is_some(), tls.secures(Secured::Api));
+            let carriers: Vec<_> = config.carriers.values().map(|it| it.link.tls.enabled).collect();
+            assert_eq!(carriers, [tls.secures(Secured::Binds)]);
+        }
     }
 }
