@@ -23,6 +23,10 @@ pub(super) struct Live {
     pub(super) message: Box<Message>,
     /// Whether a row of it exists, of whatever age.
     pub(super) stored: bool,
+    /// The first record that is not in that row.
+    pub(super) since: Position,
+    /// Whether it has ended, and so is written next.
+    pub(super) is_next: bool,
 }
 
 /// What tailer and readers share.

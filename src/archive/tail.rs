@@ -53,8 +53,13 @@ pub struct Tailer {
     sealer: Arc<Sealer>,
     projection: Projection,
     days: BTreeMap<Day, DayFile>,
-    /// Messages that changed since they were last written, in the order of `since`.
+    /// Messages that changed since they were last written, in the order of `since`; and some that
+    /// were written meanwhile, until those before them are.
     dirty: VecDeque<Dirty>,
+    /// How many messages wait to be written.
+    waiting: usize,
+    /// Those of them that have ended: they are written next.
+    ended: Vec<MessageId>,
     /// Where messages lie that may change again and are not in memory.
     homes: Homes,
     events: Vec<Arc<Event>>,
@@ -105,6 +110,8 @@ impl Tailer {
             replayed_until: parts.replayed_until,
             days: BTreeMap::new(),
             dirty: VecDeque::new(),
+            waiting: 0,
+            ended: Vec::new(),
             homes: Homes::default(),
             events: Vec::new(),
             unmatched: Vec::new(),
@@ -205,18 +212,27 @@ impl Tailer {
     fn soil(&mut self, now: Time, position: Position, message: Message, stored: bool) {
         let id = message.id;
         self.homes.remove(id);
-        self.memory.live.insert(id, Live { message: Box::new(message), stored });
+        let is_next = message.state.is_terminal();
+        if is_next {
+            self.ended.push(id);
+        }
+        let live = Live { message: Box::new(message), stored, since: position, is_next };
+        self.memory.live.insert(id, live);
         self.dirty.push_back(Dirty { id, since: position, at: now });
+        self.waiting += 1;
     }
 
     fn change(&mut self, now: Time, position: Position, record: Record) -> Result<(), StoreError> {
         let Some(id) = record.message_id() else { return Ok(()) };
         let mut live = self.memory.live.get_mut(&id);
-        if let Some(Live { message, .. }) = live.as_deref_mut() {
+        if let Some(Live { message, is_next, .. }) = live.as_deref_mut() {
             if message.updated >= position {
                 return Ok(());
             }
             let event = self.projection.apply(message, position, record);
+            if message.state.is_terminal() && !std::mem::replace(is_next, true) {
+                self.ended.push(id);
+            }
             drop(live);
             self.changed(id, event);
             return Ok(());
@@ -280,7 +296,7 @@ impl Tailer {
 
     /// Whether so much waits that it should be written before more is applied.
     pub fn is_crowded(&self) -> bool {
-        self.dirty.len() >= self.pending_messages
+        self.waiting >= self.pending_messages
             || self.events.len() >= self.pending_events
             || self.unmatched.len() >= self.pending_events
     }
@@ -306,10 +322,8 @@ impl Tailer {
     /// # Errors
     /// A file could not be written. What waits still waits: try again.
     pub fn flush(&mut self, now: Time) -> Result<(), StoreError> {
-        let crowded = self.dirty.len() >= self.pending_messages;
-        self.flush_if(now, |dirty, after, terminal| {
-            crowded || terminal || now.since(dirty.at) >= after
-        })
+        let crowded = self.waiting >= self.pending_messages;
+        self.flush_if(now, |dirty, after| crowded || now.since(dirty.at) >= after)
     }
 
     /// Writes everything: the mark is then at the applied end.
@@ -317,36 +331,47 @@ impl Tailer {
     /// # Errors
     /// As [`Self::flush`].
     pub fn flush_all(&mut self, now: Time) -> Result<(), StoreError> {
-        self.flush_if(now, |_, _, _| true)
+        self.flush_if(now, |_, _| true)
     }
 
+    /// Writes what has ended, and what is due of the rest, which is looked at from the oldest on.
     fn flush_if(
         &mut self,
         now: Time,
-        due: impl Fn(&Dirty, Duration, bool) -> bool,
+        due: impl Fn(&Dirty, Duration) -> bool,
     ) -> Result<(), StoreError> {
         self.flushed_at = now;
-        let mut stay = VecDeque::new();
         let mut written = Vec::new();
         let mut changes: BTreeMap<Day, Changes> = BTreeMap::new();
-        for dirty in &self.dirty {
-            let live = self.memory.live.get(&dirty.id);
-            let Some(Live { message, stored }) = live.as_deref() else { continue };
-            let ended = message.state.is_terminal();
-            if due(dirty, self.write_live_after, ended) {
-                let changes = entry(&mut changes, day::of_message(dirty.id), &self.sealer)?;
-                changes.rows.push(message, *stored);
-                written.push(dirty.id);
-            } else {
-                stay.push_back(*dirty);
-            }
+        let mut push = |live: &Live| {
+            let id = live.message.id;
+            let changes = entry(&mut changes, day::of_message(id), &self.sealer)?;
+            changes.rows.push(&live.message, live.stored);
+            written.push(id);
+            Ok::<_, StoreError>(())
+        };
+        for id in &self.ended {
+            self.memory.live.get(id).map_or(Ok(()), |live| push(&live))?;
         }
-        let low = stay.front().map_or(self.applied, |dirty| dirty.since);
+        let (mut low, mut passed) = (self.applied, 0);
+        for dirty in &self.dirty {
+            let live = self.memory.live.get(&dirty.id).filter(|live| live.since == dirty.since);
+            if let Some(live) = live.filter(|live| !live.is_next) {
+                if !due(dirty, self.write_live_after) {
+                    low = dirty.since;
+                    break;
+                }
+                push(&live)?;
+            }
+            passed += 1;
+        }
         let places = self.write(changes)?;
         self.mark.set(low)?;
         self.events.clear();
         self.unmatched.clear();
-        self.dirty = stay;
+        self.ended.clear();
+        self.dirty.drain(..passed);
+        self.waiting -= written.len();
         for (id, place) in places {
             self.homes.insert(id, place);
         }
