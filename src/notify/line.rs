@@ -287,6 +287,8 @@ pub(crate) struct Loop {
     edits: Vec<Edit>,
     /// Whether an event to be parked is among them.
     is_parking: bool,
+    /// Whether they could not be written when that was tried last.
+    is_failing: bool,
     written: Position,
     checkpoint_at: Time,
     /// When the cursor is written although nothing else is.
@@ -376,6 +378,7 @@ impl Loop {
             tries: Vec::new(),
             edits: Vec::new(),
             is_parking: false,
+            is_failing: false,
             written: cursor,
             checkpoint_at: now,
             move_on_at: now + A_MINUTE,
@@ -480,10 +483,10 @@ impl Loop {
         self.note_changes();
         // A parked event is read from disk, so it has to be there.
         let missing = |this: &Self| this.is_parking && this.queue.is_due(now);
-        if missing(self) {
+        if missing(self) || self.is_full() && !self.is_failing {
             self.checkpoint().await;
         }
-        if missing(self) || self.edits.len() + self.tries.len() > MOST_NEWS {
+        if missing(self) || self.is_full() {
             return;
         }
         while let Some(job) = self.queue.next(now) {
@@ -594,6 +597,10 @@ impl Loop {
         self.checkpoint_at = self.checkpoint_at.min(now + SOON);
     }
 
+    fn is_full(&self) -> bool {
+        self.edits.len() + self.tries.len() >= MOST_NEWS
+    }
+
     fn has_news(&self) -> bool {
         !self.tries.is_empty() || !self.edits.is_empty()
     }
@@ -630,11 +637,12 @@ impl Loop {
         let writing = Arc::clone(&batch);
         match self.shared.store.with(move |store| store.write(id, &writing)).await {
             Ok(()) => {
-                (self.written, self.is_parking) = (low, false);
+                (self.written, self.is_parking, self.is_failing) = (low, false, false);
                 self.move_on_at = self.shared.clock.now() + A_MINUTE;
             }
             Err(error) => {
                 tracing::error!(%error, endpoint = %id, "deliveries cannot be written down");
+                self.is_failing = true;
                 // Nobody else holds it once the write has ended.
                 if let Ok(batch) = Arc::try_unwrap(batch) {
                     self.tries = batch.tries;
@@ -671,8 +679,8 @@ const SOON: Duration = Duration::from_millis(50);
 /// How long tries in flight may take when the loop ends.
 const LAST_WAIT: Duration = Duration::from_secs(3);
 
-/// The most changes that wait to be written before no more tries are made.
-const MOST_NEWS: usize = 10_000;
+/// So many changes are written at once; while they cannot be, no more tries are made.
+const MOST_NEWS: usize = 5_000;
 
 /// Why an endpoint was disabled that answered 410.
 const GONE: &str = "it answered 410 Gone";

@@ -546,6 +546,26 @@ async fn an_endpoint_that_never_answers_slows_nobody() {
 }
 
 #[tokio::test]
+async fn thousands_of_deliveries_wait_for_no_timer() {
+    let (stub, dir) = (Stub::start().await, tempfile::tempdir().unwrap());
+    let mut house = House::open(dir.path(), &config(dir.path()));
+    house.endpoint(stub.url("/hook")).await;
+    // The clock stands still for as long as something blocks, or until that takes far too long.
+    let (done, blocks) = std::sync::mpsc::channel::<()>();
+    tokio::task::spawn_blocking(move || blocks.recv_timeout(Duration::from_secs(60)));
+    tokio::time::pause();
+    const COUNT: u64 = 6_000;
+    for number in 0..COUNT {
+        house.accept(number, None);
+    }
+    house.publish();
+    stub.hears(COUNT.try_into().unwrap()).await;
+    assert!(done.send(()).is_ok(), "it waited until the clock went on");
+    tokio::time::resume();
+    house.close().await;
+}
+
+#[tokio::test]
 async fn an_endpoint_gets_what_it_asked_for_and_carriers_only_by_name() {
     let dir = tempfile::tempdir().unwrap();
     let stub = Stub::start().await;
