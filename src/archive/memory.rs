@@ -217,16 +217,17 @@ impl Memory {
     /// Takes note that every event below `end` is on disk, and forgets the oldest.
     pub(super) fn flushed(&self, end: Position) {
         let mut recent = locked(&self.recent);
+        // Between what is on disk and what is in memory: read again after a restart.
+        let was_hidden = recent.flushed < recent.start;
         recent.flushed = end;
         while recent.events.len() > recent.most
             && recent.events.front().is_some_and(|event| event.position < end)
         {
             recent.pop();
         }
-        let visible_now = end <= recent.start;
         drop(recent);
-        if visible_now {
-            // Nothing more was applied, but events that were read again can be read now.
+        if was_hidden {
+            // Whether or not more was applied, what was hidden can be read now, and what is behind.
             self.applied.send_modify(|_| {});
             locked(&self.recent).tell(true);
         }
@@ -400,6 +401,22 @@ mod tests {
         memory.publish_applied(Position(6));
         assert!(shop.has_changed().unwrap() && !bank.has_changed().unwrap());
         shop.mark_unchanged();
+    }
+
+    #[test]
+    fn what_a_restart_hid_is_told_once_it_is_on_disk_although_more_came_meanwhile() {
+        let memory = Memory::new(Position(10), Position(30), 8, 4);
+        let mut shop = memory.news("shop", Interest::ALL);
+        for position in [10, 20, 40] {
+            memory.remember(&event(position, "shop"));
+        }
+        memory.publish_applied(Position(41));
+        let read = |from| memory.events(Position(from), 9, Some("shop"), |_| true);
+        assert!(matches!(read(10), FeedPart::Files { until: Position(10) }), "hidden");
+        shop.mark_unchanged();
+        memory.flushed(Position(41));
+        assert!(shop.has_changed().unwrap());
+        assert!(matches!(read(10), FeedPart::Files { until: Position(41) }));
     }
 
     #[test]
