@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -187,6 +188,18 @@ impl Changes {
     pub(crate) fn of(day: Day, sealer: &Sealer) -> Result<Self, StoreError> {
         let index = sealer.keys().of(day)?.map(|key| key.index(NUMBERS));
         Ok(Self { rows: Rows::new(index), events: Vec::new(), unmatched: Vec::new() })
+    }
+
+    /// Those for the file of `day` among `all`.
+    pub(crate) fn entry<'a>(
+        all: &'a mut BTreeMap<Day, Self>,
+        day: Day,
+        sealer: &Sealer,
+    ) -> Result<&'a mut Self, StoreError> {
+        Ok(match all.entry(day) {
+            Entry::Occupied(found) => found.into_mut(),
+            Entry::Vacant(place) => place.insert(Self::of(day, sealer)?),
+        })
     }
 }
 

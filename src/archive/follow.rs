@@ -1,11 +1,16 @@
 //! The tailer's loop: from the journal's durable end to the day files, for as long as we run.
 
+use std::io;
+use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
+use tokio::sync::mpsc;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::Flush;
+use crate::archive::Flushed;
 use crate::archive::StoreError;
 use crate::archive::Tailer;
 use crate::clock::Clock;
@@ -14,6 +19,7 @@ use crate::journal::ReadError;
 use crate::journal::Reader;
 use crate::message::Position;
 use crate::message::Record;
+use crate::time::Time;
 
 /// What [`run`] needs besides the tailer.
 #[derive(Debug)]
@@ -31,11 +37,11 @@ pub struct Follower {
 }
 
 /// Follows the journal until `stop`, then catches up for a while and writes what it has. It waits
-/// for the disk, so it takes a thread of its own; `runtime` is for its timers.
+/// for the disk, so it takes a thread of its own; `hand` has another, and `runtime` is for timers.
 ///
 /// When a file cannot be read or written it says so in the log and tries again: the archive falls
 /// behind and the journal keeps the records meanwhile.
-pub fn run(mut tailer: Tailer, mut follower: Follower, runtime: &Handle) {
+pub fn run(mut tailer: Tailer, mut follower: Follower, mut hand: Hand, runtime: &Handle) {
     let _inside = runtime.enter();
     let (mut follow, mut until) = (None, None);
     loop {
@@ -45,7 +51,7 @@ pub fn run(mut tailer: Tailer, mut follower: Follower, runtime: &Handle) {
             until = Some(now + follower.patience);
         }
         let is_last = until.is_some_and(|until| until <= now);
-        let done = step(&mut tailer, &follower, &mut follow, (stopping, is_last));
+        let done = step(&mut tailer, &follower, &mut follow, &mut hand, (stopping, is_last));
         match done {
             Ok(Caught::Behind) if is_last => {
                 tracing::info!(
@@ -56,7 +62,7 @@ pub fn run(mut tailer: Tailer, mut follower: Follower, runtime: &Handle) {
             }
             Ok(Caught::Behind) => {}
             Ok(Caught::Up) if stopping => return,
-            Ok(Caught::Up) => runtime.block_on(follower.wait(&tailer)),
+            Ok(Caught::Up) => runtime.block_on(follower.wait(&tailer, &mut hand)),
             Err(error) => {
                 tracing::error!(%error, at = tailer.applied().0, "the archive stands still");
                 if stopping {
@@ -65,6 +71,72 @@ pub fn run(mut tailer: Tailer, mut follower: Follower, runtime: &Handle) {
                 follow = None;
                 runtime.block_on(follower.pause());
             }
+        }
+    }
+}
+
+/// A thread that writes while the tailer goes on applying, so that nobody who waits for an event
+/// waits for the disk.
+#[derive(Debug)]
+pub struct Hand {
+    given: mpsc::Sender<Flush>,
+    done: mpsc::Receiver<Flushed>,
+    /// What was done while nobody looked.
+    ready: Option<Flushed>,
+    is_busy: bool,
+}
+
+impl Hand {
+    /// Starts the thread, which ends with this.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start() -> io::Result<Self> {
+        let (given, mut takes) = mpsc::channel::<Flush>(1);
+        let (gives, done) = mpsc::channel(1);
+        thread::Builder::new().name("archive-write".into()).spawn(move || {
+            while let Some(flush) = takes.blocking_recv() {
+                if gives.blocking_send(flush.write()).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { given, done, ready: None, is_busy: false })
+    }
+
+    /// Gives it what is to be written, if there is anything.
+    fn give(&mut self, tailer: &mut Tailer, now: Time) -> Result<(), StoreError> {
+        if let Some(flush) = tailer.begin_flush(now)? {
+            self.is_busy = true;
+            self.given.try_send(flush).map_err(|_| StoreError::Closed)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what was written, if it was.
+    fn take(&mut self, tailer: &mut Tailer) -> Result<(), StoreError> {
+        match self.ready.take().or_else(|| self.done.try_recv().ok()) {
+            Some(flushed) => {
+                self.is_busy = false;
+                tailer.end_flush(flushed)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for what is being written, and takes it back.
+    fn wait(&mut self, tailer: &mut Tailer) -> Result<(), StoreError> {
+        if self.is_busy && self.ready.is_none() {
+            self.ready = Some(self.done.blocking_recv().ok_or(StoreError::Closed)?);
+        }
+        self.take(tailer)
+    }
+
+    /// Waits until something was written; for ever if nothing is being.
+    async fn written(&mut self) {
+        match self.done.recv().await {
+            Some(flushed) if self.is_busy => self.ready = Some(flushed),
+            _ => std::future::pending().await,
         }
     }
 }
@@ -90,6 +162,7 @@ fn step(
     tailer: &mut Tailer,
     follower: &Follower,
     follow: &mut Option<Follow>,
+    hand: &mut Hand,
     (stopping, is_last): (bool, bool),
 ) -> Result<Caught, StepError> {
     let follow = match follow {
@@ -101,9 +174,17 @@ fn step(
     let caught = applied?;
     let now = follower.clock.now();
     if stopping && (is_last || caught == Caught::Up) {
+        hand.wait(tailer)?;
         tailer.flush_all(now)?;
-    } else if now >= tailer.flush_due() {
-        tailer.flush(now)?;
+        return Ok(caught);
+    }
+    hand.take(tailer)?;
+    if tailer.is_crowded() {
+        // Nothing more is applied before there is room.
+        hand.wait(tailer)?;
+    }
+    if now >= tailer.flush_due() {
+        hand.give(tailer, now)?;
     }
     Ok(caught)
 }
@@ -150,9 +231,11 @@ const RECORDS_A_STEP: usize = 1_024;
 
 impl Follower {
     /// Waits until there is something to do.
-    async fn wait(&mut self, tailer: &Tailer) {
-        let due = tailer.has_pending().then(|| self.clock.instant(tailer.flush_due()));
+    async fn wait(&mut self, tailer: &Tailer, hand: &mut Hand) {
+        let is_due = tailer.has_pending() && !hand.is_busy;
+        let due = is_due.then(|| self.clock.instant(tailer.flush_due()));
         tokio::select! {
+            () = hand.written() => {}
             changed = self.durable.changed() => {
                 if changed.is_err() {
                     // The journal's writer is gone, so nothing more becomes durable.

@@ -25,8 +25,18 @@ pub(super) struct Live {
     pub(super) stored: bool,
     /// The first record that is not in that row.
     pub(super) since: Position,
-    /// Whether it has ended, and so is written next.
-    pub(super) is_next: bool,
+    pub(super) turn: Turn,
+}
+
+/// When a message is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// After a while.
+    Waits,
+    /// Next, since it has ended.
+    Next,
+    /// Now, as it stands: it has not changed since it was collected.
+    Now,
 }
 
 /// What tailer and readers share.

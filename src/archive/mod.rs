@@ -1,8 +1,9 @@
 //! Finished messages and events, for people: what happened, searched, followed and kept a while.
 //!
 //! The archive follows the journal at its own pace and writes behind, so nothing that has to be
-//! quick ever waits for it. [`open`] gives two halves: the [`Tailer`] applies records and writes
-//! day files, one thread owns it and [`run`] is its loop; the [`Archive`] reads, from any task.
+//! quick ever waits for it. [`open`] gives two halves: the [`Tailer`] applies records and collects
+//! what is to be written, one thread owns it and [`run`] is its loop, beside which a [`Hand`] writes
+//! the day files; the [`Archive`] reads, from any task.
 //!
 //! * Texts and numbers lie sealed under the key of the day on which they were written
 //!   ([`seal`](crate::seal)); numbers are found through a keyed digest. Once a key is erased, what it
@@ -19,6 +20,7 @@ mod day;
 mod error;
 mod event;
 mod files;
+mod flush;
 mod follow;
 mod homes;
 mod index;
@@ -53,7 +55,10 @@ pub use self::event::Snapshot;
 pub use self::event::SnapshotSegment;
 pub use self::event::Stamp;
 pub use self::event::Subject;
+pub use self::flush::Flush;
+pub use self::flush::Flushed;
 pub use self::follow::Follower;
+pub use self::follow::Hand;
 pub use self::follow::run;
 pub use self::interest::Interest;
 pub use self::memory::Change;

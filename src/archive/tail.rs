@@ -1,9 +1,7 @@
 //! The one writer of the archive: follows the journal, applies, writes behind.
 
 use std::collections::BTreeMap;
-use std::collections::HashSet;
 use std::collections::VecDeque;
-use std::collections::btree_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +15,18 @@ use crate::archive::Unmatched;
 use crate::archive::day;
 use crate::archive::day::Changes;
 use crate::archive::day::DayFile;
-use crate::archive::day::Extent;
 use crate::archive::files::Files;
+use crate::archive::flush::Flush;
+use crate::archive::flush::Flushed;
+use crate::archive::flush::OPEN_FILES;
+use crate::archive::flush::Pending;
+use crate::archive::flush::Writer;
+use crate::archive::flush::Written;
 use crate::archive::homes::Homes;
-use crate::archive::homes::Place;
 use crate::archive::mark::MarkFile;
 use crate::archive::memory::Live;
 use crate::archive::memory::Memory;
+use crate::archive::memory::Turn;
 use crate::message::MessageId;
 use crate::message::Position;
 use crate::message::Record;
@@ -44,14 +47,22 @@ use crate::time::Time;
 /// record that is read again either finds the row behind it, and its event on disk too, or finds
 /// the row as it was, and makes the same event at the same position again. That event is on disk
 /// when its file has a later one, since all events that wait are written together.
+///
+/// What a flush writes is collected at one position. Records that are applied while it is written
+/// change nothing in it: a message that they change waits anew, from the first of them on, and stays
+/// in memory; one flush at a time is under way.
 #[derive(Debug)]
 pub struct Tailer {
     dir: PathBuf,
-    mark: MarkFile,
+    /// None while it writes elsewhere.
+    writer: Option<Writer>,
+    /// What is collected and not written.
+    pending: Option<Pending>,
     memory: Arc<Memory>,
     files: Arc<Files>,
     sealer: Arc<Sealer>,
     projection: Projection,
+    /// To read.
     days: BTreeMap<Day, DayFile>,
     /// Messages that changed since they were last written, in the order of `since`; and some that
     /// were written meanwhile, until those before them are.
@@ -66,15 +77,15 @@ pub struct Tailer {
     unmatched: Vec<Unmatched>,
     /// Records that begin below are applied.
     applied: Position,
+    /// Records below are in the files.
+    low: Position,
     /// Records below may have been applied before a restart.
     replayed_until: Position,
     flushed_at: Time,
-    retained_on: Option<Day>,
     flush_every: Duration,
     write_live_after: Duration,
     pending_messages: usize,
     pending_events: usize,
-    keep_days: u32,
     strays: u64,
 }
 
@@ -99,10 +110,15 @@ pub(super) struct Parts {
 
 impl Tailer {
     pub(super) fn new(parts: Parts, config: &Config) -> Self {
+        let (dir, low) = (config.dir.clone(), parts.mark.low());
+        let (files, sealer) = (Arc::clone(&parts.files), Arc::clone(&parts.sealer));
+        let writer = Writer::new(dir.clone(), parts.mark, files, sealer, config.keep_days);
         Self {
-            dir: config.dir.clone(),
-            applied: parts.mark.low(),
-            mark: parts.mark,
+            dir,
+            writer: Some(writer),
+            pending: None,
+            applied: low,
+            low,
             memory: parts.memory,
             files: parts.files,
             sealer: parts.sealer,
@@ -116,12 +132,10 @@ impl Tailer {
             events: Vec::new(),
             unmatched: Vec::new(),
             flushed_at: Time::ZERO,
-            retained_on: None,
             flush_every: *config.flush_every,
             write_live_after: *config.write_live_after,
             pending_messages: config.pending_messages,
             pending_events: config.recent_events,
-            keep_days: config.keep_days,
             strays: 0,
         }
     }
@@ -212,11 +226,12 @@ impl Tailer {
     fn soil(&mut self, now: Time, position: Position, message: Message, stored: bool) {
         let id = message.id;
         self.homes.remove(id);
-        let is_next = message.state.is_terminal();
-        if is_next {
+        let mut live =
+            Live { message: Box::new(message), stored, since: position, turn: Turn::Waits };
+        if live.message.state.is_terminal() {
+            live.turn = Turn::Next;
             self.ended.push(id);
         }
-        let live = Live { message: Box::new(message), stored, since: position, is_next };
         self.memory.live.insert(id, live);
         self.dirty.push_back(Dirty { id, since: position, at: now });
         self.waiting += 1;
@@ -225,12 +240,18 @@ impl Tailer {
     fn change(&mut self, now: Time, position: Position, record: Record) -> Result<(), StoreError> {
         let Some(id) = record.message_id() else { return Ok(()) };
         let mut live = self.memory.live.get_mut(&id);
-        if let Some(Live { message, is_next, .. }) = live.as_deref_mut() {
-            if message.updated >= position {
+        if let Some(found) = live.as_deref_mut() {
+            if found.message.updated >= position {
                 return Ok(());
             }
-            let event = self.projection.apply(message, position, record);
-            if message.state.is_terminal() && !std::mem::replace(is_next, true) {
+            let event = self.projection.apply(&mut found.message, position, record);
+            if found.turn == Turn::Now {
+                // What is being written lacks this.
+                (found.turn, found.since) = (Turn::Waits, position);
+                self.dirty.push_back(Dirty { id, since: position, at: now });
+            }
+            if found.message.state.is_terminal() && found.turn == Turn::Waits {
+                found.turn = Turn::Next;
                 self.ended.push(id);
             }
             drop(live);
@@ -272,7 +293,8 @@ impl Tailer {
             if !self.files.has(day) {
                 return Ok(None);
             }
-            self.days.insert(day, DayFile::create(&self.dir, day, &self.sealer)?);
+            let Some(file) = DayFile::open(&self.dir, day, &self.sealer)? else { return Ok(None) };
+            self.days.insert(day, file);
         }
         let Some(file) = self.days.get(&day) else { return Ok(None) };
         // What changes next was often accepted next: the packs stay open until the next flush.
@@ -304,7 +326,7 @@ impl Tailer {
     /// Whether anything waits to be written.
     pub fn has_pending(&self) -> bool {
         !(self.dirty.is_empty() && self.events.is_empty() && self.unmatched.is_empty())
-            || self.mark.low() < self.applied
+            || self.low < self.applied
     }
 
     /// Lets readers see what was applied.
@@ -318,12 +340,14 @@ impl Tailer {
     }
 
     /// Writes messages that have ended or changed a while ago, and all events; then moves the mark.
+    /// While a flush of [`Self::begin_flush`] is under way it does nothing.
     ///
     /// # Errors
     /// A file could not be written. What waits still waits: try again.
     pub fn flush(&mut self, now: Time) -> Result<(), StoreError> {
-        let crowded = self.waiting >= self.pending_messages;
-        self.flush_if(now, |dirty, after| crowded || now.since(dirty.at) >= after)
+        self.settle()?;
+        self.collect(now, false)?;
+        self.settle()
     }
 
     /// Writes everything: the mark is then at the applied end.
@@ -331,142 +355,149 @@ impl Tailer {
     /// # Errors
     /// As [`Self::flush`].
     pub fn flush_all(&mut self, now: Time) -> Result<(), StoreError> {
-        self.flush_if(now, |_, _| true)
+        self.settle()?;
+        self.collect(now, true)?;
+        self.settle()
     }
 
-    /// Writes what has ended, and what is due of the rest, which is looked at from the oldest on.
-    fn flush_if(
-        &mut self,
-        now: Time,
-        due: impl Fn(&Dirty, Duration) -> bool,
-    ) -> Result<(), StoreError> {
+    /// What [`Self::flush`] would write, to be written elsewhere while this goes on;
+    /// [`Self::end_flush`] takes it back. None while one is under way.
+    ///
+    /// # Errors
+    /// A day's key cannot be read. What waits still waits: try again.
+    pub fn begin_flush(&mut self, now: Time) -> Result<Option<Flush>, StoreError> {
+        self.collect(now, false)?;
+        let Some(pending) = self.pending.take_if(|_| self.writer.is_some()) else {
+            return Ok(None);
+        };
+        let Some(writer) = self.writer.take() else { return Ok(None) };
+        Ok(Some(Flush { writer, pending }))
+    }
+
+    /// Takes back what was written.
+    ///
+    /// # Errors
+    /// A file could not be written. What waits still waits: begin again.
+    pub fn end_flush(&mut self, flushed: Flushed) -> Result<(), StoreError> {
+        let Flushed { writer, pending, done } = flushed;
+        self.writer = Some(writer);
+        match done {
+            Ok(written) => {
+                self.finish(pending, written);
+                Ok(())
+            }
+            Err(error) => {
+                self.pending = Some(pending);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes what was collected, here and now.
+    fn settle(&mut self) -> Result<(), StoreError> {
+        let (Some(writer), Some(pending)) = (&mut self.writer, &mut self.pending) else {
+            return Ok(());
+        };
+        let written = writer.write(pending)?;
+        if let Some(pending) = self.pending.take() {
+            self.finish(pending, written);
+        }
+        Ok(())
+    }
+
+    /// Collects what is to be written, unless something is already: what has ended, and what is due
+    /// of the rest, which is looked at from the oldest on.
+    fn collect(&mut self, now: Time, all: bool) -> Result<(), StoreError> {
+        if self.pending.is_some() || self.writer.is_none() {
+            return Ok(());
+        }
         self.flushed_at = now;
-        let mut written = Vec::new();
-        let mut changes: BTreeMap<Day, Changes> = BTreeMap::new();
-        let mut push = |live: &Live| {
+        let all = all || self.waiting >= self.pending_messages;
+        let mut pending = Pending {
+            now,
+            applied: self.applied,
+            low: self.applied,
+            changes: BTreeMap::new(),
+            events: Vec::new(),
+            unmatched: Vec::new(),
+            messages: Vec::new(),
+        };
+        match self.collect_messages(&mut pending, all) {
+            Ok(passed) => {
+                self.dirty.drain(..passed);
+                self.ended.clear();
+                pending.events = std::mem::take(&mut self.events);
+                pending.unmatched = std::mem::take(&mut self.unmatched);
+                self.pending = Some(pending);
+                Ok(())
+            }
+            Err(error) => {
+                for (id, _) in pending.messages {
+                    if let Some(mut live) = self.memory.live.get_mut(&id) {
+                        let ended = live.message.state.is_terminal();
+                        live.turn = if ended { Turn::Next } else { Turn::Waits };
+                    }
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// How many of those that wait need not be looked at again.
+    fn collect_messages(&self, pending: &mut Pending, all: bool) -> Result<usize, StoreError> {
+        let mut push = |live: &mut Live| {
             let id = live.message.id;
-            let changes = entry(&mut changes, day::of_message(id), &self.sealer)?;
+            let changes = Changes::entry(&mut pending.changes, day::of_message(id), &self.sealer)?;
             changes.rows.push(&live.message, live.stored);
-            written.push(id);
+            live.turn = Turn::Now;
+            pending.messages.push((id, live.since));
             Ok::<_, StoreError>(())
         };
         for id in &self.ended {
-            self.memory.live.get(id).map_or(Ok(()), |live| push(&live))?;
-        }
-        let (mut low, mut passed) = (self.applied, 0);
-        for dirty in &self.dirty {
-            let live = self.memory.live.get(&dirty.id).filter(|live| live.since == dirty.since);
-            if let Some(live) = live.filter(|live| !live.is_next) {
-                if !due(dirty, self.write_live_after) {
-                    low = dirty.since;
-                    break;
-                }
-                push(&live)?;
+            if let Some(mut live) = self.memory.live.get_mut(id) {
+                push(&mut live)?;
             }
-            passed += 1;
         }
-        let places = self.write(changes)?;
-        self.mark.set(low)?;
-        self.events.clear();
-        self.unmatched.clear();
-        self.ended.clear();
-        self.dirty.drain(..passed);
-        self.waiting -= written.len();
-        for (id, place) in places {
-            self.homes.insert(id, place);
+        for (passed, dirty) in self.dirty.iter().enumerate() {
+            let Some(mut live) = self.memory.live.get_mut(&dirty.id) else { continue };
+            // Others were collected, or have changed since: there is a later entry for them.
+            if live.since == dirty.since && live.turn == Turn::Waits {
+                if !all && pending.now.since(dirty.at) < self.write_live_after {
+                    pending.low = dirty.since;
+                    return Ok(passed);
+                }
+                push(&mut live)?;
+            }
         }
-        for id in written {
-            self.memory.live.remove(&id);
+        Ok(self.dirty.len())
+    }
+
+    /// Takes that `pending` is on disk: what has not changed meanwhile leaves memory.
+    fn finish(&mut self, pending: Pending, written: Written) {
+        for (id, since) in &pending.messages {
+            let is_same =
+                |_: &MessageId, live: &Live| live.turn == Turn::Now && live.since == *since;
+            if self.memory.live.remove_if(id, is_same).is_some() {
+                self.waiting -= 1;
+            } else if let Some(mut live) = self.memory.live.get_mut(id) {
+                live.stored = true;
+            }
+        }
+        for (id, place) in written.places {
+            if !self.memory.live.contains_key(&id) {
+                self.homes.insert(id, place);
+            }
+        }
+        for day in written.deleted {
+            self.days.remove(&day);
+            self.homes.forget(day);
+        }
+        while self.days.len() > OPEN_FILES {
+            self.days.pop_first();
         }
         self.days.values().for_each(DayFile::forget);
-        self.memory.flushed(self.applied);
-        self.memory.publish_passed(low);
-        if self.retained_on != Some(Day::of(now)) {
-            self.retained_on = Some(Day::of(now));
-            if let Err(error) = self.retain(now) {
-                tracing::warn!(%error, "old day files stay until tomorrow");
-            }
-        }
-        Ok(())
+        self.low = pending.low;
+        self.memory.flushed(pending.applied);
+        self.memory.publish_passed(pending.low);
     }
-
-    /// Writes to each day's file, the latest day first. Returns where the messages lie that may
-    /// change again.
-    fn write(
-        &mut self,
-        mut changes: BTreeMap<Day, Changes>,
-    ) -> Result<Vec<(MessageId, Place)>, StoreError> {
-        for event in &self.events {
-            // Never in an earlier file than its message's row, whatever the clocks said.
-            let day = Day::of(event.at).max(day::of_message(event.message_id()));
-            // All events that wait are written at once, so a file that has a later one has this
-            // one too: from before a restart, or before another file could not be written.
-            if self.files.last_event(day).is_none_or(|last| last < event.position) {
-                entry(&mut changes, day, &self.sealer)?.events.push(Arc::clone(event));
-            }
-        }
-        for receipt in &self.unmatched {
-            let changes = entry(&mut changes, Day::of(receipt.at), &self.sealer)?;
-            changes.unmatched.push(receipt.clone());
-        }
-        let mut places = Vec::new();
-        for (day, changes) in changes.iter().rev() {
-            if !self.days.contains_key(day) {
-                self.days.insert(*day, DayFile::create(&self.dir, *day, &self.sealer)?);
-            }
-            if let Some(file) = self.days.get_mut(day) {
-                places.extend(file.write(changes)?);
-            }
-            let extent = changes
-                .events
-                .iter()
-                .fold(None, |extent, event| Some(Extent::with(extent, event.position)));
-            self.files.wrote(*day, extent);
-        }
-        self.close_idle(&changes.keys().copied().collect());
-        Ok(places)
-    }
-
-    /// Keeps a few files open besides those just written.
-    fn close_idle(&mut self, busy: &HashSet<Day>) {
-        while self.days.len() > OPEN_FILES.max(busy.len()) {
-            let idle = self.days.keys().find(|day| !busy.contains(day)).copied();
-            let Some(idle) = idle else { break };
-            self.days.remove(&idle);
-        }
-    }
-
-    /// Deletes the files of days that need not be kept any longer.
-    fn retain(&mut self, now: Time) -> Result<(), StoreError> {
-        let oldest = Day(Day::of(now).0.saturating_sub(self.keep_days));
-        for day in self.files.days().into_iter().filter(|day| *day < oldest) {
-            let open = match self.days.remove(&day) {
-                Some(file) => file.has_open(now)?,
-                None => DayFile::open(&self.dir, day, &self.sealer)?
-                    .map_or(Ok(false), |f| f.has_open(now))?,
-            };
-            if open {
-                tracing::info!(%day, "day file kept: messages in it have not ended");
-            } else {
-                self.files.delete(day)?;
-                self.homes.forget(day);
-                tracing::info!(%day, "day file deleted");
-            }
-        }
-        Ok(())
-    }
-}
-
-const OPEN_FILES: usize = 4;
-
-/// What is to be written to the file of `day`.
-fn entry<'a>(
-    changes: &'a mut BTreeMap<Day, Changes>,
-    day: Day,
-    sealer: &Sealer,
-) -> Result<&'a mut Changes, StoreError> {
-    Ok(match changes.entry(day) {
-        Entry::Occupied(found) => found.into_mut(),
-        Entry::Vacant(place) => place.insert(Changes::of(day, sealer)?),
-    })
 }

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::archive;
 use crate::archive::Archive;
 use crate::archive::Follower;
+use crate::archive::Hand;
 use crate::archive::Tailer;
 use crate::clock::Clock;
 use crate::dispatch::Event;
@@ -140,8 +141,8 @@ impl Behind {
 
 /// Starts the archive's thread.
 fn follow(tailer: Tailer, follower: Follower) -> io::Result<JoinHandle<()>> {
-    let runtime = Handle::current();
+    let (runtime, hand) = (Handle::current(), Hand::start()?);
     thread::Builder::new()
         .name("archive".into())
-        .spawn(move || archive::run(tailer, follower, &runtime))
+        .spawn(move || archive::run(tailer, follower, hand, &runtime))
 }

@@ -12,6 +12,9 @@ use hikyaku::archive::ERASED;
 use hikyaku::archive::Event;
 use hikyaku::archive::EventKind;
 use hikyaku::archive::Feed;
+use hikyaku::archive::Flush;
+use hikyaku::archive::Flushed;
+use hikyaku::archive::Hand;
 use hikyaku::archive::Message;
 use hikyaku::archive::NumberKeeper;
 use hikyaku::archive::Numbers;
@@ -484,6 +487,80 @@ async fn crashes_between_many_flushes_change_nothing_in_the_end() {
         }
         let (_tailer, archive) = hikyaku::archive::open(&config, log.end(), &keys()).unwrap();
         check(&archive, &truth, &format!("seed {seed}, reopened")).await;
+    }
+}
+
+/// How far a flush is that goes on while records come.
+enum Under {
+    Nothing,
+    Begun(Flush),
+    Written(Flushed),
+}
+
+impl Under {
+    fn go_on(self, tailer: &mut Tailer, now: Time) -> Self {
+        match self {
+            Self::Nothing => tailer.begin_flush(now).unwrap().map_or(Self::Nothing, Self::Begun),
+            Self::Begun(flush) => {
+                assert!(tailer.begin_flush(now).unwrap().is_none(), "one at a time");
+                Self::Written(flush.write())
+            }
+            Self::Written(flushed) => {
+                tailer.end_flush(flushed).unwrap();
+                Self::Nothing
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_comes_while_a_flush_is_written_is_in_the_next_one() {
+    for seed in 30..36 {
+        let log = lives(seed, 30);
+        let truth_of_all = truth(&log);
+        let mut draw = Draw(seed);
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { pending_messages: 12, recent_events: 8, ..config(dir.path()) };
+        let (mut durable, mut crashes) = (Position(0), draw.below(4));
+        let mut has_crashed = false;
+        loop {
+            let (mut tailer, archive) = hikyaku::archive::open(&config, durable, &keys()).unwrap();
+            let mut under = Under::Nothing;
+            for (number, placed) in log.records.iter().enumerate() {
+                if placed.position < tailer.applied() {
+                    continue;
+                }
+                apply(&mut tailer, &log, placed.next);
+                durable = durable.max(placed.next);
+                if tailer.is_crowded() || draw.below(3) == 0 {
+                    under = under.go_on(&mut tailer, placed.at);
+                }
+                // After a crash the files have something of later records.
+                if !has_crashed && draw.below(8) == 0 {
+                    let so_far = Log { records: log.records[..=number].to_vec() };
+                    let context = format!("seed {seed}, record {number}");
+                    check(&archive, &truth(&so_far), &context).await;
+                }
+                if crashes > 0 && draw.below(40) == 0 {
+                    break;
+                }
+            }
+            if tailer.applied() == log.end() {
+                // The rest of one flush, and a whole one.
+                for _ in 0..5 {
+                    under = under.go_on(&mut tailer, log.records[0].at);
+                }
+                check(&archive, &truth_of_all, &format!("seed {seed}, in memory")).await;
+                break;
+            }
+            crashes -= 1;
+            has_crashed = true;
+        }
+        let (mut tailer, archive) = hikyaku::archive::open(&config, log.end(), &keys()).unwrap();
+        apply(&mut tailer, &log, log.end());
+        tailer.flush_all(log.records[0].at).unwrap();
+        check(&archive, &truth_of_all, &format!("seed {seed}, reopened")).await;
+        assert_eq!(*archive.passed().borrow(), log.end());
     }
 }
 
@@ -996,7 +1073,9 @@ async fn the_loop_follows_a_journal_and_writes_all_when_it_ends() {
         patience: Duration::from_secs(3_600),
     };
     let runtime = tokio::runtime::Handle::current();
-    let thread = std::thread::spawn(move || hikyaku::archive::run(tailer, follower, &runtime));
+    let hand = Hand::start().unwrap();
+    let run = move || hikyaku::archive::run(tailer, follower, hand, &runtime);
+    let thread = std::thread::spawn(run);
     for placed in &lives.records {
         let mut octets = Vec::new();
         placed.record.encode(&mut octets);
@@ -1054,7 +1133,8 @@ async fn an_archive_far_behind_holds_up_no_stop_and_goes_on_at_the_next_start() 
             patience: Duration::ZERO,
         };
         let runtime = tokio::runtime::Handle::current();
-        let run = move || hikyaku::archive::run(tailer, follower, &runtime);
+        let hand = Hand::start().unwrap();
+        let run = move || hikyaku::archive::run(tailer, follower, hand, &runtime);
         tokio::task::spawn_blocking(run).await.unwrap();
         stops += 1;
         if *archive.passed().borrow() == log.end() {

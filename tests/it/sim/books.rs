@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hikyaku::archive;
 use hikyaku::archive::Archive;
+use hikyaku::archive::Flush;
 use hikyaku::archive::Tailer;
 use hikyaku::journal::Reader;
 use hikyaku::message::Position;
@@ -31,6 +32,8 @@ pub(super) struct Books {
     dir: TempDir,
     config: archive::Config,
     open: Option<(Tailer, Archive)>,
+    /// What is being written while it goes on; a crash forgets it.
+    under: Option<Flush>,
     /// Where the mark was before the last flush: a crash may come before it is moved.
     mark_before: Option<Position>,
     doom: Doom,
@@ -95,6 +98,7 @@ impl Books {
             dir,
             config,
             open: None,
+            under: None,
             mark_before: None,
             doom: Doom::None,
             logs_before: BTreeMap::new(),
@@ -106,6 +110,7 @@ impl Books {
 
     /// The process starts; the journal ends there.
     pub(super) fn start(&mut self, durable: Position) -> Kept {
+        self.under = None;
         self.open = Some(archive::open(&self.config, durable, &Keys::known(0)).map_err(wrong)?);
         self.follow_at = Time::ZERO;
         Ok(())
@@ -194,9 +199,13 @@ impl Books {
 
     /// Reads what has become durable, and writes what is due.
     pub(super) fn follow(&mut self, now: Time, reader: &Reader, coverage: &mut Coverage) -> Kept {
-        let Some((tailer, archive)) = &mut self.open else { return Ok(()) };
+        let Some((tailer, _)) = &mut self.open else { return Ok(()) };
         if now < self.follow_at {
             return Ok(());
+        }
+        if self.under.is_some() && (tailer.is_crowded() || self.draws.per_mille(300)) {
+            coverage.count("archive writes beside".into());
+            return self.write();
         }
         if tailer.applied() == reader.end() && now < tailer.flush_due() {
             return Ok(());
@@ -217,18 +226,27 @@ impl Books {
             tailer.apply(now, position, follow.at(), record).map_err(wrong)?;
         }
         tailer.publish();
-        if tailer.flush_due() <= now {
-            self.mark_before = Some(*archive.passed().borrow());
-            if self.doom == Doom::Next {
-                let logs = contents(self.dir.path());
-                self.logs_before =
-                    logs.iter().map(|(name, log)| (name.clone(), log.len())).collect();
-                self.doom = Doom::Now;
+        if self.under.is_none() && tailer.flush_due() <= now {
+            self.under = tailer.begin_flush(now).map_err(wrong)?;
+            if self.draws.per_mille(700) {
+                coverage.count("archive writes".into());
+                return self.write();
             }
-            tailer.flush(now).map_err(wrong)?;
-            coverage.count("archive writes".into());
         }
         Ok(())
+    }
+
+    /// Writes what is to be written.
+    fn write(&mut self) -> Kept {
+        let Some((tailer, archive)) = &mut self.open else { return Ok(()) };
+        let Some(flush) = self.under.take() else { return Ok(()) };
+        self.mark_before = Some(*archive.passed().borrow());
+        if self.doom == Doom::Next {
+            let logs = contents(self.dir.path());
+            self.logs_before = logs.iter().map(|(name, log)| (name.clone(), log.len())).collect();
+            self.doom = Doom::Now;
+        }
+        tailer.end_flush(flush.write()).map_err(wrong)
     }
 
     /// The journal forgets what lies below: a mark that stood there before is moved for certain, for
@@ -248,11 +266,13 @@ impl Books {
         while self.open.as_ref().is_some_and(|(tailer, _)| tailer.applied() < end) {
             self.follow_at = Time::ZERO;
             self.follow(now, reader, &mut Coverage::default())?;
+            self.write()?;
             let Some((tailer, _)) = &mut self.open else { return Ok(()) };
             if tailer.is_crowded() {
                 tailer.flush(now).map_err(wrong)?;
             }
         }
+        self.write()?;
         let Some((tailer, archive)) = &mut self.open else { return Ok(()) };
         // What is read again after a crash is seen once it is written.
         let all = self.draws.per_mille(500);
