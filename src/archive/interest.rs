@@ -8,6 +8,9 @@ use crate::archive::EventKind;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Interest(u16);
 
+/// How many things there are to be interested in: the kinds, and callbacks.
+pub(super) const KINDS: usize = EventKind::ALL.len() + 1;
+
 impl Interest {
     /// In every event.
     pub const ALL: Self = Self(u16::MAX);
@@ -31,6 +34,11 @@ impl Interest {
     pub(super) fn of(event: &Event) -> Self {
         let kind = Self::in_kinds([event.kind]);
         if event.callback_url().is_some() { kind.and(Self::CALLBACKS) } else { kind }
+    }
+
+    /// The numbers of what it is in, each below [`KINDS`].
+    pub(super) fn numbers(self) -> impl Iterator<Item = usize> {
+        (0..KINDS).filter(move |number| self.0 & 1 << number != 0)
     }
 
     /// Whether both are in some event.

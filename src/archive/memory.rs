@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use crate::archive::Event;
 use crate::archive::Interest;
 use crate::archive::Message;
+use crate::archive::interest::KINDS;
 use crate::message::MessageId;
 use crate::message::Position;
 
@@ -76,17 +77,28 @@ struct Owned {
     news: Vec<(Interest, watch::Sender<()>)>,
     /// What was applied and not told yet is of interest for this.
     untold: Interest,
+    /// Behind the last event for each interest, of those from `known_from` on.
+    ends: [Position; KINDS],
+    known_from: Position,
 }
 
 impl Recent {
     /// The latest events of a key; those that are there already are looked for once.
     fn owned(&mut self, key: &Arc<str>) -> &mut Owned {
         let (start, events) = (self.start, &self.events);
-        self.owners.entry(Arc::clone(key)).or_insert_with(|| Owned {
-            start,
-            events: events.iter().filter(|event| event.key == *key).cloned().collect(),
-            news: Vec::new(),
-            untold: Interest::NONE,
+        self.owners.entry(Arc::clone(key)).or_insert_with(|| {
+            let mut owned = Owned {
+                start,
+                events: events.iter().filter(|event| event.key == *key).cloned().collect(),
+                news: Vec::new(),
+                untold: Interest::NONE,
+                ends: [Position(0); KINDS],
+                known_from: start,
+            };
+            for event in events.iter().filter(|event| event.key == *key) {
+                owned.note(event);
+            }
+            owned
         })
     }
 
@@ -98,6 +110,7 @@ impl Recent {
         if is_latest {
             owned.events.push_back(Arc::clone(event));
         }
+        owned.note(event);
         let untold = owned.untold.and(Interest::of(event));
         if std::mem::replace(&mut owned.untold, untold) == Interest::NONE {
             self.touched.push(Arc::clone(&event.key));
@@ -149,6 +162,21 @@ impl Owned {
         let (news, hearing) = watch::channel(());
         self.news.push((interest, news));
         hearing
+    }
+
+    /// Takes note of where an event ends.
+    fn note(&mut self, event: &Event) {
+        for number in Interest::of(event).numbers() {
+            if let Some(end) = self.ends.get_mut(number) {
+                *end = event.cursor().max(*end);
+            }
+        }
+    }
+
+    /// Whether it is known that no event from `from` on is of interest.
+    fn has_none(&self, interest: Interest, from: Position) -> bool {
+        let is_before = |number: usize| self.ends.get(number).is_some_and(|end| *end <= from);
+        from >= self.known_from && interest.numbers().all(is_before)
     }
 
     fn tell(&self, what: Interest) {
@@ -213,6 +241,15 @@ impl Memory {
     /// Hears of events of a key that are of interest: look, and wait if there was none.
     pub(super) fn news(&self, key: &str, interest: Interest) -> watch::Receiver<()> {
         locked(&self.recent).owned(&key.into()).hear(interest)
+    }
+
+    /// Where to go on reading a key's events from `from` on, when it is known that none of those
+    /// that can be read is of interest.
+    pub(super) fn skip(&self, key: &str, interest: Interest, from: Position) -> Option<Position> {
+        let recent = locked(&self.recent);
+        let owned = recent.owners.get(key)?;
+        // All that lies below was pushed before.
+        owned.has_none(interest, from).then(|| from.max(*self.applied.borrow()))
     }
 
     pub(super) fn publish_passed(&self, low: Position) {
@@ -427,6 +464,39 @@ mod tests {
         memory.flushed(Position(41));
         assert!(shop.has_changed().unwrap());
         assert!(matches!(read(10), FeedPart::Files { until: Position(41) }));
+    }
+
+    #[test]
+    fn what_is_skipped_holds_nothing_of_interest() {
+        let kinds = [EventKind::Delivered, EventKind::Expired, EventKind::InboundReceived];
+        let memory = Memory::new(Position(0), Position(40), 8, 4);
+        let _early = memory.news("bank", Interest::ALL);
+        let mut all: Vec<Arc<Event>> = Vec::new();
+        let mut skipped = 0;
+        for (position, key) in keys() {
+            let kind = kinds[(position / 10 % 7 % 3) as usize];
+            let event = Arc::new(Event { kind, ..Event::clone(&event(position, key)) });
+            memory.remember(&event);
+            all.push(event);
+            if position % 30 == 0 {
+                memory.publish_applied(Position(position + 1));
+                memory.flushed(Position(position.saturating_sub(30)));
+            }
+            for (key, from) in [("bank", 0), ("shop", 40), ("shop", position), ("bank", position)] {
+                for kind in kinds {
+                    let interest = Interest::in_kinds([kind]);
+                    let Some(next) = memory.skip(key, interest, Position(from)) else { continue };
+                    let between = |it: &&Arc<Event>| (from..next.0).contains(&it.position.0);
+                    let of_interest = |it: &&Arc<Event>| *it.key == *key && it.kind == kind;
+                    assert_eq!(all.iter().filter(between).filter(of_interest).count(), 0);
+                    skipped += 1;
+                }
+            }
+        }
+        assert!(skipped > 100, "{skipped}");
+        assert_eq!(memory.skip("bank", Interest::NONE, Position(39)), None, "not known");
+        assert_eq!(memory.skip("bank", Interest::NONE, Position(40)), Some(Position(571)));
+        assert_eq!(memory.skip("nobody", Interest::NONE, Position(600)), None);
     }
 
     #[test]

@@ -209,6 +209,12 @@ impl Archive {
         self.inner.memory.news(owner, interest)
     }
 
+    /// Where to go on reading the events of a key from `from` on, when it is known that none of
+    /// those that can be read by now is of interest; known for keys with [`Self::news`].
+    pub fn skip(&self, owner: &str, interest: Interest, from: Position) -> Option<Position> {
+        self.inner.memory.skip(owner, interest, from)
+    }
+
     /// How many packs of events were opened on disk since the start.
     pub fn packs_opened(&self) -> u64 {
         self.inner.files.packs_opened()
@@ -308,6 +314,11 @@ impl FeedReader {
 }
 
 impl FeedReader {
+    /// Goes on at `next`, as [`Archive::skip`] says.
+    pub fn skip_to(&mut self, next: Position) {
+        (self.next, self.sweep, self.is_at_end) = (next, None, true);
+    }
+
     /// Whether the last page was of memory and had all that was there; what comes later is told by
     /// [`Archive::news`].
     pub const fn is_at_end(&self) -> bool {

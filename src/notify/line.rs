@@ -399,7 +399,7 @@ impl Loop {
                 news = self.shared.archive.news(&self.line.owner, interest);
             }
             news.mark_unchanged();
-            self.read().await;
+            self.read(interest).await;
             self.launch().await;
             self.checkpoint_if_due().await;
             let wake = self.wake_at();
@@ -442,12 +442,18 @@ impl Loop {
     }
 
     /// Reads some of the feed, if there is room.
-    async fn read(&mut self) {
+    async fn read(&mut self, interest: Interest) {
         let room = self.room();
         if room == 0 || self.shared.clock.now() < self.read_at {
             return;
         }
         let from = self.queue.read();
+        if let Some(next) = self.shared.archive.skip(&self.line.owner, interest, from) {
+            self.feed.skip_to(next);
+            self.queue.read_to(next);
+            self.caught_up = true;
+            return;
+        }
         match self.feed.read(room).await {
             Ok(page) => {
                 let settings = self.line.settings.load();

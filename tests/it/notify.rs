@@ -590,6 +590,46 @@ async fn an_endpoint_gets_what_it_asked_for_and_carriers_only_by_name() {
 }
 
 #[tokio::test]
+async fn an_endpoint_that_wants_little_misses_nothing_among_much_that_it_does_not_want() {
+    let dir = tempfile::tempdir().unwrap();
+    let stub = Stub::start().await;
+    let mut house = House::open(dir.path(), &config(dir.path()));
+    let kinds = vec![Kind::of("message.delivered").unwrap()];
+    let draft = Draft { url: Some(stub.url("/some")), kinds: Some(kinds), ..Draft::default() };
+    let (endpoint, _) = house.notify.create("shop", draft).await.unwrap();
+    let mut wanted = Vec::new();
+    let mut draw = crate::archive::Draw(5);
+    for number in 0..2_000 {
+        let id = house.accept(number, None);
+        if draw.below(40) == 0 {
+            house.end(id, State::Delivered, None);
+            wanted.push(format!("delivered {:02}", number % 100));
+        }
+        if draw.below(60) == 0 {
+            house.publish();
+            tokio::task::yield_now().await;
+        }
+        if draw.below(200) == 0 {
+            house.tailer.flush_all(START).unwrap();
+        }
+    }
+    house.publish();
+    stub.hears(wanted.len()).await;
+    let mut heard = stub.names();
+    heard.sort_unstable();
+    wanted.sort_unstable();
+    assert_eq!(heard, wanted);
+    let kinds = Some(vec![Kind::of("message.queued").unwrap()]);
+    let change = Draft { kinds, ..Draft::default() };
+    house.notify.update("shop", endpoint.id, change).await.unwrap();
+    let late = house.accept(77, None);
+    house.end(late, State::Delivered, None);
+    house.publish();
+    assert_eq!(stub.hears(wanted.len() + 1).await.last().unwrap().name(), "queued 77");
+    house.close().await;
+}
+
+#[tokio::test]
 async fn endpoints_are_their_owners_and_limited_and_deleted_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let stub = Stub::start().await;
