@@ -32,7 +32,8 @@
 //!   endpoints get all of it, of one message in order, again only what a crash made uncertain;
 //! * two replays find the same, and the same as the live state;
 //! * a crowd of marketing holds an otp up for two token times at most, and two keys take turns;
-//! * of a disk that lied or went bad a beginning is left, or the start is refused with the place.
+//! * of a disk that lied or went bad a beginning is left, or the start is refused with the place;
+//! * nobody asks for turn after turn in which nothing happens: time passes, and the world ends.
 //!
 //! `HIKYAKU_SEEDS=100000` runs more seeds than usual, on all processors, and tells with
 //! `--nocapture` how far it is; `HIKYAKU_FIRST=5000` begins there. `HIKYAKU_SEED=7` runs one of them
