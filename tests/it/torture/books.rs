@@ -1,6 +1,7 @@
 //! The books of all, held against each other and against the promises.
 
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Mutex;
@@ -323,9 +324,9 @@ impl Account {
             for _ in 0..4 {
                 scope.spawn(|| {
                     while let Some((to, life)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let most = sights.get(**to).and_then(|it| it.values().map(Vec::len).max());
+                        let copies = sights.get(**to).map(copies).unwrap_or_default();
                         let is_otp = orders.get(**to).is_some_and(|order| order.class == "otp");
-                        let about = look(client, life, most.unwrap_or_default(), is_otp);
+                        let about = look(client, life, copies, is_otp);
                         let mut found = found.lock().unwrap();
                         found
                             .0
@@ -353,7 +354,29 @@ struct Look {
     lost: u64,
 }
 
-/// Asks after one message, one of whose segments carriers took `copies` times.
+/// How often carriers took a message. One that took some of its segments and never the rest, since
+/// it refused them or was gone, has no copy: no handset can show it, and a fallback hands in all of
+/// it anew.
+fn copies(seen: &Sights) -> usize {
+    let most = seen.values().map(Vec::len).max().unwrap_or_default();
+    let some: BTreeSet<usize> = seen.values().flatten().copied().collect();
+    let has_part = |carrier: &&usize| seen.values().any(|took| !took.contains(carrier));
+    most.saturating_sub(some.iter().filter(has_part).count())
+}
+
+#[test]
+fn a_carrier_that_lacks_a_segment_has_no_copy() {
+    let sights = |all: &[(u8, &[usize])]| -> Sights {
+        all.iter().map(|(segment, carriers)| (*segment, carriers.to_vec())).collect()
+    };
+    assert_eq!(copies(&sights(&[(0, &[1])])), 1);
+    assert_eq!(copies(&sights(&[(0, &[1, 0])])), 2);
+    assert_eq!(copies(&sights(&[(1, &[1, 0]), (2, &[1, 0]), (3, &[0])])), 1);
+    assert_eq!(copies(&sights(&[(1, &[1, 0]), (2, &[0, 1])])), 2);
+    assert_eq!(copies(&sights(&[])), 0);
+}
+
+/// Asks after one message, which carriers took `copies` times.
 fn look(client: &Client, life: &Life<'_>, copies: usize, is_otp: bool) -> Look {
     let id = life.id;
     let mut look = Look::default();
