@@ -242,6 +242,10 @@ impl Run {
                 self.end(due.ill);
             }
             while let Some(due) = dues.next_if(|due| due.at <= now) {
+                // A turn may take longer than an ill and the pause behind it.
+                for over in lasting.extract_if(.., |it: &mut Due| it.until <= due.at) {
+                    self.end(over.ill);
+                }
                 self.begin(due.ill);
                 lasting.push(due);
             }
