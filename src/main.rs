@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// A fifth less CPU a message than with the C library's, and more address space.
+/// A fifth less CPU a message than with the C library's.
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
