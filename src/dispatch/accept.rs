@@ -123,7 +123,7 @@ impl Dispatch {
         } else if live.due > now {
             live.place = Place::Due;
             let at = live.due.min(live.expires_at);
-            self.timers.set(slot, at);
+            self.set_timer(slot, at);
         } else if live.carrier == NO_CARRIER {
             self.choose_lane(now, slot);
         } else {
@@ -150,7 +150,7 @@ impl Dispatch {
         let id = self.book.table[slot].id();
         let Some(body) = self.bodies.get(id) else {
             self.book.table[slot].place = Place::Due;
-            self.timers.set(slot, self.book.table[slot].expires_at);
+            self.set_timer(slot, self.book.table[slot].expires_at);
             self.want_body(slot);
             return;
         };
@@ -209,12 +209,12 @@ impl Dispatch {
     /// Sets the timer of a message in a lane.
     pub(super) fn watch_lane(&mut self, slot: Slot, until: Option<Time>) {
         let expires_at = self.book.table[slot].expires_at;
-        self.timers.set(slot, until.map_or(expires_at, |until| until.min(expires_at)));
+        self.set_timer(slot, until.map_or(expires_at, |until| until.min(expires_at)));
     }
 
     /// Takes a message out of wherever it waits: it goes elsewhere, or ends.
     pub(super) fn detach(&mut self, slot: Slot) {
-        self.timers.clear(slot);
+        self.clear_timer(slot);
         let live = &mut self.book.table[slot];
         let (id, class, carrier) = (live.id(), live.class, live.lane);
         let place = std::mem::replace(&mut live.place, Place::None);
@@ -293,7 +293,7 @@ impl Dispatch {
             let at = live.expires_at.min(now + PAUSE);
             self.detach(slot);
             self.book.table[slot].place = Place::Due;
-            self.timers.set(slot, at);
+            self.set_timer(slot, at);
         }
     }
 

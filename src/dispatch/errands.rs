@@ -312,7 +312,7 @@ impl Dispatch {
         }
         let inquiry = self.errands.inquiries.entry(id).or_default();
         if let Some(since) = inquiry.open_since.filter(|since| *since + PATIENCE > now) {
-            self.timers.set(slot, since + PATIENCE);
+            self.set_timer(slot, since + PATIENCE);
             return true;
         }
         let next = next_question(attempt, &inquiry.asked);
@@ -323,13 +323,13 @@ impl Dispatch {
         };
         let Some(body) = self.bodies.get(id).cloned() else {
             let since = *inquiry.body_since.get_or_insert(now);
-            self.timers.set(slot, since + PATIENCE);
+            self.set_timer(slot, since + PATIENCE);
             self.want_body(slot);
             return true;
         };
         let may_ask_at = self.station_mut(carrier).queried_at + QUERY_PAUSE;
         if may_ask_at > now {
-            self.timers.set(slot, may_ask_at);
+            self.set_timer(slot, may_ask_at);
             return true;
         }
         self.send_query(now, slot, number, segment, &body)
@@ -358,7 +358,7 @@ impl Dispatch {
             inquiry.asked.insert(segment);
             inquiry.open_since = Some(now);
         }
-        self.timers.set(slot, now + PATIENCE);
+        self.set_timer(slot, now + PATIENCE);
         true
     }
 
@@ -367,7 +367,7 @@ impl Dispatch {
         let Some(inquiry) = self.errands.inquiries.get_mut(&id) else { return };
         inquiry.open_since = None;
         if let Some(slot) = self.book.find_live(id) {
-            self.timers.set(slot, now);
+            self.set_timer(slot, now);
         }
     }
 

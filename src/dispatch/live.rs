@@ -1,6 +1,6 @@
 //! One message as it is held in memory.
 //!
-//! A message that waits in a lane is one [`Live`] of 96 octets; what was sent of it hangs on that as
+//! A message that waits in a lane is one [`Live`] of 88 octets; what was sent of it hangs on that as
 //! [`Sent`]. The body is elsewhere: in the journal, and in [`super::bodies`] when it is near.
 
 use crate::message::Class;
@@ -20,6 +20,7 @@ use crate::time::Time;
 
 use super::names::Name;
 use super::table::Link;
+use super::timers;
 
 /// What is known of one message.
 ///
@@ -54,6 +55,8 @@ pub(super) struct Live {
     /// Whose lane it waits in.
     pub(super) lane: CarrierId,
     pub(super) place: Place,
+    /// Where its timer is.
+    pub(super) timer: timers::Place,
     /// Whether its lane has asked for its body.
     pub(super) is_near: bool,
 }
@@ -107,6 +110,7 @@ impl Live {
             behind: Link::NONE,
             lane: NO_CARRIER,
             place: Place::None,
+            timer: timers::Place::NONE,
             is_near: false,
         }
     }
@@ -451,9 +455,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_message_in_a_lane_is_96_octets() {
-        assert!(size_of::<Live>() <= 96, "{}", size_of::<Live>());
-        assert!(size_of::<Sent>() <= 96, "{}", size_of::<Sent>());
+    fn a_message_in_a_lane_is_88_octets() {
+        assert!(size_of::<Live>() <= 88, "{}", size_of::<Live>());
+        assert!(size_of::<Sent>() <= 88, "{}", size_of::<Sent>());
     }
 
     #[test]

@@ -443,7 +443,7 @@ impl Dispatch {
         let since = attempt.taken_at;
         let end = since + self.receipt_timeout(attempt.carrier);
         let patience = self.rules_of(live).deadline(crate::route::Waiting::Delivery { since });
-        self.timers.set(slot, patience.map_or(end, |patience| patience.min(end)));
+        self.set_timer(slot, patience.map_or(end, |patience| patience.min(end)));
     }
 
     /// Nothing more is sent: a carrier may have the message.
@@ -459,7 +459,7 @@ impl Dispatch {
     /// Sets the timer of a message of which nothing more is sent.
     pub(super) fn watch_held(&mut self, now: Time, slot: Slot) {
         let until = self.hold_end(slot).max(now);
-        self.timers.set(slot, until);
+        self.set_timer(slot, until);
     }
 
     /// When the last attempt that may still arrive is given up on.

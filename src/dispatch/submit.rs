@@ -275,8 +275,8 @@ impl Dispatch {
         let answer = self.rules_of(live).deadline(Waiting::Answer { since });
         let expires_at = Some(live.expires_at).filter(|at| *at > now);
         match answer.filter(|at| *at > now).into_iter().chain(expires_at).min() {
-            Some(at) => self.timers.set(slot, at),
-            None => self.timers.clear(slot),
+            Some(at) => self.set_timer(slot, at),
+            None => self.clear_timer(slot),
         }
     }
 

@@ -10,6 +10,8 @@ use crate::message::MessageId;
 use super::index::Index as HashIndex;
 use super::index::spread;
 use super::live::Live;
+use super::timers::Place;
+use super::timers::Places;
 
 /// A place in the table, by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -60,10 +62,12 @@ impl Table {
     }
 
     /// Puts a message in, whose id is not there yet.
-    pub(super) fn insert(&mut self, live: Live) -> Slot {
+    pub(super) fn insert(&mut self, mut live: Live) -> Slot {
         let id = live.id();
         let slot = match self.vacant.pop() {
             Some(slot) => {
+                // Its timer may still be in the heap.
+                live.timer = self[slot].timer;
                 self[slot] = live;
                 slot
             }
@@ -130,6 +134,16 @@ impl IndexMut<Slot> for Table {
     #[expect(clippy::indexing_slicing, reason = "slots come from this table, which never shrinks")]
     fn index_mut(&mut self, slot: Slot) -> &mut Live {
         &mut self.chunks[slot.index() / CHUNK][slot.index() % CHUNK]
+    }
+}
+
+impl Places for Table {
+    fn place(&self, slot: Slot) -> Place {
+        self[slot].timer
+    }
+
+    fn note(&mut self, slot: Slot, place: Place) {
+        self[slot].timer = place;
     }
 }
 

@@ -18,9 +18,18 @@ impl Dispatch {
     pub(super) fn run_timers(&mut self, now: Time) {
         const AT_ONCE: usize = 256;
         for _ in 0..AT_ONCE {
-            let Some(slot) = self.timers.pop(now) else { return };
+            let Some(slot) = self.timers.pop(&mut self.book.table, now) else { return };
             self.wake(now, slot);
         }
+    }
+
+    /// Sets the timer of a message, in place of the one it may have.
+    pub(super) fn set_timer(&mut self, slot: Slot, at: Time) {
+        self.timers.set(&mut self.book.table, slot, at);
+    }
+
+    pub(super) fn clear_timer(&mut self, slot: Slot) {
+        self.timers.clear(&mut self.book.table, slot);
     }
 
     fn wake(&mut self, now: Time, slot: Slot) {
@@ -91,7 +100,7 @@ impl Dispatch {
         if now < end {
             // A reload may have made the time longer while the carrier was asked.
             self.errands.stop_asking(live.id());
-            self.timers.set(slot, end);
+            self.set_timer(slot, end);
             return self.decide(now, slot, &Outcome::NotDelivered);
         }
         self.wake_held(now, slot);
