@@ -19,7 +19,6 @@ mod pump;
 mod store;
 mod surroundings;
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -54,6 +53,7 @@ use crate::gateway::core::seed;
 use crate::gateway::doors::Doors;
 use crate::gateway::doors::Places;
 use crate::gateway::links::Links;
+use crate::gateway::pump::Ends;
 use crate::gateway::pump::Order;
 use crate::gateway::pump::Pump;
 use crate::gateway::pump::PumpError;
@@ -294,7 +294,7 @@ impl Gateway {
         behind.send(runner);
         let mut links = Links::new(shared.link_context());
         let (_, ready) = links.apply(&config.carriers).await;
-        let pump = Pump {
+        let pump = Pump::new(Ends {
             dispatch: core.dispatch,
             clock,
             events: inbox,
@@ -303,20 +303,12 @@ impl Gateway {
             appender: core.appender,
             batches: lines.batches,
             chores: lines.chores,
-            waiting: VecDeque::new(),
             links: links.handles(),
             replies: shared.replies.clone(),
             metrics: shared.metrics.clone(),
             snapshot: snapshots,
             notices,
-            heard: *lines.store.borrow(),
-            handed: VecDeque::new(),
-            retired: Vec::new(),
-            looked_at: clock.now(),
-            is_looked_at: true,
-            quiet: None,
-            scratch: Vec::new(),
-        };
+        });
         let pump = Some(tokio::spawn(pump.run()));
         ready.go();
         let routes = Arc::new(ArcSwap::from_pointee(core.routes));

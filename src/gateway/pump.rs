@@ -80,7 +80,7 @@ pub(super) enum Order {
 }
 
 /// Everything that the pump moves between.
-pub(super) struct Pump {
+pub(super) struct Ends {
     pub(super) dispatch: Dispatch,
     pub(super) clock: Clock,
     pub(super) events: mpsc::Receiver<Event>,
@@ -89,21 +89,28 @@ pub(super) struct Pump {
     pub(super) appender: Appender,
     pub(super) batches: threads::Sender<Batch>,
     pub(super) chores: threads::SyncSender<Chore>,
-    /// What the housekeeper had no room for yet.
-    pub(super) waiting: VecDeque<Chore>,
     pub(super) links: HashMap<BindId, Handle>,
     pub(super) replies: Replies,
     pub(super) metrics: Arc<Metrics>,
     pub(super) snapshot: watch::Sender<Snapshot>,
     pub(super) notices: Option<mpsc::Sender<Notice>>,
-    pub(super) heard: Store,
-    pub(super) handed: VecDeque<(Position, Time)>,
-    pub(super) retired: Vec<Handle>,
-    pub(super) looked_at: Time,
+}
+
+/// The loop, and what it remembers from turn to turn.
+pub(super) struct Pump {
+    ends: Ends,
+    /// What the housekeeper had no room for yet.
+    waiting: VecDeque<Chore>,
+    heard: Store,
+    /// What the journal's thread was given, and when.
+    handed: VecDeque<(Position, Time)>,
+    /// Links that were replaced, and may not have been heard the last of.
+    retired: Vec<Handle>,
+    looked_at: Time,
     /// Whether nothing has happened since.
-    pub(super) is_looked_at: bool,
-    pub(super) quiet: Option<oneshot::Sender<()>>,
-    pub(super) scratch: Vec<u8>,
+    is_looked_at: bool,
+    quiet: Option<oneshot::Sender<()>>,
+    scratch: Vec<u8>,
 }
 
 /// Why the pump stops by itself: the process must not go on.
@@ -121,14 +128,29 @@ pub(super) enum PumpError {
 }
 
 impl Pump {
+    pub(super) fn new(ends: Ends) -> Self {
+        let (heard, looked_at) = (*ends.store.borrow(), ends.clock.now());
+        Self {
+            ends,
+            waiting: VecDeque::new(),
+            heard,
+            handed: VecDeque::new(),
+            retired: Vec::new(),
+            looked_at,
+            is_looked_at: true,
+            quiet: None,
+            scratch: Vec::new(),
+        }
+    }
+
     /// Runs until it is told to end, or the process must not go on.
     pub(super) async fn run(mut self) -> Result<Self, PumpError> {
         let mut events = Vec::with_capacity(TURN);
         let mut open = true;
         while open {
             let look = (!self.is_looked_at).then(|| self.looked_at + SNAPSHOT_EVERY);
-            let wake = self.dispatch.poll_timeout().into_iter().chain(look).min();
-            let clock = self.clock;
+            let wake = self.ends.dispatch.poll_timeout().into_iter().chain(look).min();
+            let clock = self.ends.clock;
             let timer = async {
                 match wake {
                     Some(at) => sleep_until(clock.instant(at)).await,
@@ -137,11 +159,11 @@ impl Pump {
             };
             tokio::select! {
                 biased;
-                changed = self.store.changed() => {
+                changed = self.ends.store.changed() => {
                     changed.map_err(|_| PumpError::WriterGone)?;
                 }
-                Some(order) = self.orders.recv() => self.obey(order),
-                taken = self.events.recv_many(&mut events, TURN) => open = taken > 0,
+                Some(order) = self.ends.orders.recv() => self.obey(order),
+                taken = self.ends.events.recv_many(&mut events, TURN) => open = taken > 0,
                 () = timer => {}
             }
             self.turn(&mut events)?;
@@ -151,21 +173,21 @@ impl Pump {
 
     /// One turn: what waits goes in, what follows goes out.
     fn turn(&mut self, events: &mut Vec<Event>) -> Result<(), PumpError> {
-        let now = self.clock.now();
+        let now = self.ends.clock.now();
         self.is_looked_at &= events.is_empty();
         self.hear_store(now);
         for mut event in events.drain(..) {
             if let Event::Lost { bind, unsent } = &mut event {
                 self.settle(bind, unsent);
             }
-            self.dispatch.hear(now, event);
+            self.ends.dispatch.hear(now, event);
         }
-        self.dispatch.turn(now);
+        self.ends.dispatch.turn(now);
         self.commit(now)?;
         self.act()?;
         if now.since(self.looked_at) >= SNAPSHOT_EVERY {
             (self.looked_at, self.is_looked_at) = (now, true);
-            self.snapshot.send_replace(self.dispatch.snapshot(now));
+            self.ends.snapshot.send_replace(self.ends.dispatch.snapshot(now));
         }
         self.say_when_quiet(now);
         Ok(())
@@ -173,8 +195,8 @@ impl Pump {
 
     fn say_when_quiet(&mut self, now: Time) {
         let quiet = self.quiet.is_some()
-            && unanswered(&self.dispatch.snapshot(now)) == 0
-            && self.appender.end() <= self.heard.end;
+            && unanswered(&self.ends.dispatch.snapshot(now)) == 0
+            && self.ends.appender.end() <= self.heard.end;
         if quiet && let Some(answer) = self.quiet.take() {
             // Whoever asked may have lost patience.
             let _gone = answer.send(());
@@ -184,7 +206,7 @@ impl Pump {
     /// Lets a link bind again after a loss, with what came too late for the lost bind.
     fn settle(&mut self, bind: &BindId, unsent: &mut Vec<Token>) {
         let retired = self.retired.extract_if(.., |link| link.bind() == bind);
-        for link in self.links.get(bind).cloned().into_iter().chain(retired) {
+        for link in self.ends.links.get(bind).cloned().into_iter().chain(retired) {
             link.settle(unsent);
         }
     }
@@ -192,35 +214,35 @@ impl Pump {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Reconfigure(config, carriers, routes) => {
-                let now = self.clock.now();
-                let done = self.dispatch.reconfigure(now, *config, carriers, routes);
+                let now = self.ends.clock.now();
+                let done = self.ends.dispatch.reconfigure(now, *config, carriers, routes);
                 if let Err(faults) = done {
                     tracing::error!(?faults, "the dispatcher refused a configuration");
                 }
             }
             Order::Links(links) => {
-                let old = std::mem::replace(&mut self.links, links);
+                let old = std::mem::replace(&mut self.ends.links, links);
                 // Their loss may not have been heard yet.
                 self.retired = old.into_values().collect();
             }
             Order::Quiet(answer) => self.quiet = Some(answer),
-            Order::End => self.events.close(),
+            Order::End => self.ends.events.close(),
         }
     }
 
     fn hear_store(&mut self, now: Time) {
-        let store = *self.store.borrow_and_update();
+        let store = *self.ends.store.borrow_and_update();
         if store.failed != self.heard.failed {
             let event = if store.failed { Event::StoreFailed } else { Event::StoreRecovered };
-            self.dispatch.hear(now, event);
+            self.ends.dispatch.hear(now, event);
         }
         if store.end != self.heard.end {
-            self.dispatch.hear(now, Event::Durable { end: store.end });
+            self.ends.dispatch.hear(now, Event::Durable { end: store.end });
         }
         while let Some((end, at)) = self.handed.front().copied()
             && end <= store.end
         {
-            self.metrics.committed(now.since(at));
+            self.ends.metrics.committed(now.since(at));
             self.handed.pop_front();
         }
         self.heard = store;
@@ -229,7 +251,7 @@ impl Pump {
     /// Gives the records made since to the journal's thread, which gathers what comes while it
     /// syncs into its next sync.
     fn commit(&mut self, now: Time) -> Result<(), PumpError> {
-        let Self { dispatch, appender, scratch, .. } = self;
+        let Self { ends: Ends { dispatch, appender, .. }, scratch, .. } = self;
         let committed = dispatch.commit(|record| {
             scratch.clear();
             record.encode(scratch);
@@ -240,25 +262,25 @@ impl Pump {
             Ok(()) | Err(PushError::Full { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        while let Some(batch) = self.appender.take_batch() {
+        while let Some(batch) = self.ends.appender.take_batch() {
             self.handed.push_back((batch.end(), now));
-            self.batches.send(batch).map_err(|_| PumpError::WriterGone)?;
+            self.ends.batches.send(batch).map_err(|_| PumpError::WriterGone)?;
         }
         Ok(())
     }
 
     /// Does what is due.
     fn act(&mut self) -> Result<(), PumpError> {
-        while let Some(effect) = self.dispatch.poll_effect() {
+        while let Some(effect) = self.ends.dispatch.poll_effect() {
             match effect {
-                Effect::Reply { ticket, reply } => self.replies.answer(ticket, reply),
+                Effect::Reply { ticket, reply } => self.ends.replies.answer(ticket, reply),
                 Effect::Submit { bind, token, body } => {
-                    if let Some(link) = self.links.get(&bind) {
+                    if let Some(link) = self.ends.links.get(&bind) {
                         link.submit(token, body);
                     }
                 }
                 Effect::Acknowledge { bind, sequence_number, status } => {
-                    if let Some(link) = self.links.get(&bind) {
+                    if let Some(link) = self.ends.links.get(&bind) {
                         link.acknowledge(sequence_number, status);
                     }
                 }
@@ -275,7 +297,7 @@ impl Pump {
     /// Never waits for room: the housekeeper may itself wait for room among our events.
     fn hand_on_chores(&mut self) -> Result<(), PumpError> {
         while let Some(chore) = self.waiting.pop_front() {
-            match self.chores.try_send(chore) {
+            match self.ends.chores.try_send(chore) {
                 Ok(()) => {}
                 Err(threads::TrySendError::Full(chore)) => {
                     self.waiting.push_front(chore);
@@ -288,11 +310,11 @@ impl Pump {
     }
 
     fn tell(&self, notice: Notice) {
-        self.metrics.notice(&notice);
+        self.ends.metrics.notice(&notice);
         if let Notice::Alarm { carrier, status } = &notice {
             tracing::error!(%carrier, %status, "refusals point to a wrong setting of the carrier");
         }
-        if let Some(notices) = &self.notices {
+        if let Some(notices) = &self.ends.notices {
             // Whoever watches may be slow; the metrics have counted it.
             let _slow = notices.try_send(notice);
         }
