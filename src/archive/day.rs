@@ -22,6 +22,7 @@ use crate::archive::blob;
 use crate::archive::blob::Flaw;
 use crate::archive::error::StoreError;
 use crate::archive::homes::Place;
+use crate::archive::homes::Put;
 use crate::archive::index;
 use crate::archive::index::Placing;
 use crate::archive::index::Posting;
@@ -291,7 +292,7 @@ impl DayFile {
         self.db.pragma_update(None, "journal_mode", "wal")?;
         // The journal is trimmed once this file has what was in it, so a commit must reach the disk.
         self.db.pragma_update(None, "synchronous", "full")?;
-        self.db.pragma_update(None, "cache_size", -32_768)?;
+        self.db.pragma_update(None, "cache_size", -16_384)?;
         self.db.pragma_update(None, "wal_autocheckpoint", 4_000)?;
         self.db.pragma_update(None, "journal_size_limit", 64 << 20)?;
         let transaction = self.db.transaction()?;
@@ -343,10 +344,7 @@ impl DayFile {
 
     /// Writes all of `changes` in one transaction. Messages may be written again; events must not.
     /// Returns where the messages lie that have not ended.
-    pub(super) fn write(
-        &mut self,
-        changes: &Changes,
-    ) -> Result<Vec<(MessageId, Place)>, StoreError> {
+    pub(super) fn write(&mut self, changes: &Changes) -> Result<Vec<Put>, StoreError> {
         let packs = changes.rows.bodies.packs(&self.sealer)?;
         let events = EventPack::all(&changes.events, &self.sealer)?;
         let unmatched = changes
@@ -367,7 +365,7 @@ impl DayFile {
         done.map_err(|error| self.fault(error))?;
         self.next_pack = first + packs.len() as u64;
         let live = changes.rows.places(first).filter(|(_, row)| !row.state.is_terminal());
-        Ok(live.map(|(place, row)| (row.id, place)).collect())
+        Ok(live.map(|(place, row)| Put { id: row.id, place, is_new: !row.stored }).collect())
     }
 
     /// The message with this id.
@@ -399,6 +397,17 @@ impl DayFile {
     ) -> Result<Option<Message>, StoreError> {
         let message = self.packed(place)?;
         Ok((message.id == id).then_some(message))
+    }
+
+    /// The message with this id in this pack, and its place there.
+    pub(super) fn message_of(
+        &self,
+        pack: u64,
+        id: MessageId,
+    ) -> Result<Option<(Message, Place)>, StoreError> {
+        let Some(slot) = self.pack(pack)?.slot_of(id) else { return Ok(None) };
+        let place = Place { pack, slot };
+        Ok(Some((self.packed(place)?, place)))
     }
 
     /// Where messages with this id, or with one of the same hash, may lie.

@@ -13,7 +13,7 @@ use crate::archive::day::Changes;
 use crate::archive::day::DayFile;
 use crate::archive::day::Extent;
 use crate::archive::files::Files;
-use crate::archive::homes::Place;
+use crate::archive::homes::Put;
 use crate::archive::mark::MarkFile;
 use crate::message::MessageId;
 use crate::message::Position;
@@ -41,7 +41,7 @@ pub(super) struct Pending {
 #[derive(Debug)]
 pub(super) struct Written {
     /// Where the messages lie that may change again.
-    pub(super) places: Vec<(MessageId, Place)>,
+    pub(super) places: Vec<Put>,
     /// Days whose files were deleted.
     pub(super) deleted: Vec<Day>,
 }

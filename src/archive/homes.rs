@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use crate::archive::day;
+use crate::archive::runs::Runs;
 use crate::message::MessageId;
 use crate::seal::Day;
 
@@ -16,19 +17,36 @@ pub(super) struct Place {
     pub(super) slot: u8,
 }
 
-/// The places of the messages that may change again, in 7 octets each.
+/// A message that was written, and may change again.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Put {
+    pub(super) id: MessageId,
+    pub(super) place: Place,
+    /// Whether that is its first place.
+    pub(super) is_new: bool,
+}
+
+/// The places of the messages that may change again: those that were written once are known by
+/// their pack ([`Runs`]), all others in 7 octets each.
 ///
-/// A message is known here by 30 of its id's random bits only, so what is found may be another
+/// Such a message is known here by 30 of its id's random bits only, so what is found may be another
 /// one's place: look there whose it is. Among a million messages one in a thousand has such a
 /// namesake, and is looked up in the index then.
 #[derive(Debug, Default)]
 pub(super) struct Homes(BTreeMap<Day, Shelf>);
 
-/// The messages of a day, by 14 bits of their ids.
+/// The messages of a day: those that were written once, and the others by 14 bits of their ids.
 #[derive(Debug)]
 struct Shelf {
+    runs: Runs,
     boxes: Vec<Vec<Home>>,
     len: usize,
+}
+
+impl Shelf {
+    fn new() -> Self {
+        Self { runs: Runs::default(), boxes: vec![Vec::new(); BOXES.into()], len: 0 }
+    }
 }
 
 const BOXES: u16 = 1 << 14;
@@ -37,15 +55,26 @@ const BOXES: u16 = 1 << 14;
 type Home = [u8; 7];
 
 impl Homes {
+    /// Takes note of where messages lie from now on that are in memory no longer.
+    pub(super) fn put(&mut self, all: &[Put]) {
+        let of = |put: &Put| (day::of_message(put.id), put.place.pack);
+        for pack in all.chunk_by(|one, other| of(one) == of(other)) {
+            let Some((day, number)) = pack.first().map(of) else { continue };
+            let new: Vec<_> =
+                pack.iter().filter(|put| put.is_new).map(|p| (p.id, p.place)).collect();
+            let is_run = self.0.entry(day).or_insert_with(Shelf::new).runs.put(number, &new);
+            for put in pack.iter().filter(|put| !(put.is_new && is_run)) {
+                self.insert(put.id, put.place);
+            }
+        }
+    }
+
     /// Takes note of where the message lies from now on.
     pub(super) fn insert(&mut self, id: MessageId, place: Place) {
         // One that has no room here is found through the index.
         let Ok(pack) = u32::try_from(place.pack) else { return };
         self.remove(id);
-        let shelf = self
-            .0
-            .entry(day::of_message(id))
-            .or_insert_with(|| Shelf { boxes: vec![Vec::new(); BOXES.into()], len: 0 });
+        let shelf = self.0.entry(day::of_message(id)).or_insert_with(Shelf::new);
         let (index, [a, b]) = name(id);
         let Some(homes) = shelf.boxes.get_mut(index) else { return };
         if homes.len() == homes.capacity() {
@@ -64,6 +93,23 @@ impl Homes {
         Some(Place { pack: u32::from_le_bytes([c, d, e, f]).into(), slot })
     }
 
+    /// The packs that the message may lie in which was written once.
+    pub(super) fn packs(&self, id: MessageId) -> Vec<u64> {
+        let shelf = self.0.get(&day::of_message(id));
+        shelf.map(|shelf| shelf.runs.packs(id).collect()).unwrap_or_default()
+    }
+
+    /// Takes out a message that was found in such a pack; false when it was taken out before, so
+    /// that what is there is old. From then on it is found through the index, until it is put
+    /// elsewhere.
+    pub(super) fn take(&mut self, id: MessageId, place: Place) -> bool {
+        let day = day::of_message(id);
+        let Some(shelf) = self.0.get_mut(&day) else { return false };
+        let was_here = shelf.runs.take(id, place);
+        self.drop_empty(day);
+        was_here
+    }
+
     /// Forgets a message: it is in memory again.
     pub(super) fn remove(&mut self, id: MessageId) {
         let (day, (index, name)) = (day::of_message(id), name(id));
@@ -75,8 +121,15 @@ impl Homes {
             homes.shrink_to_fit();
         }
         shelf.len -= 1;
+        self.drop_empty(day);
+    }
+
+    fn drop_empty(&mut self, day: Day) {
+        let is_empty = |shelf: &Shelf| shelf.len == 0 && shelf.runs.is_empty();
         // That of the latest day will be wanted again.
-        if shelf.len == 0 && self.0.last_key_value().is_some_and(|(last, _)| *last != day) {
+        if self.0.get(&day).is_some_and(is_empty)
+            && self.0.last_key_value().is_some_and(|(last, _)| *last != day)
+        {
             self.0.remove(&day);
         }
     }
@@ -130,6 +183,24 @@ mod tests {
         assert_eq!(homes.0.keys().collect::<Vec<_>>(), [&day::of_message(days[1])]);
         homes.remove(days[1]);
         assert!(homes.0.values().all(|shelf| shelf.len == 0));
+    }
+
+    #[test]
+    fn messages_that_were_written_once_are_known_by_their_pack_until_they_are_taken() {
+        let place = |slot| Place { pack: 3, slot };
+        let put = |n: u8| Put { id: id(1_000, n.into()), place: place(n), is_new: n > 0 };
+        let all: Vec<Put> = (0..100).map(put).collect();
+        let mut homes = Homes::default();
+        homes.put(&all);
+        let (old, new) = (all[0].id, all[99].id);
+        assert_eq!((homes.of(old), homes.take(old, place(0))), (Some(place(0)), false));
+        assert_eq!((homes.of(new), homes.packs(new)), (None, vec![3]));
+        assert!(homes.take(new, place(99)), "it is read, and written elsewhere");
+        homes.put(&[Put { place: Place { pack: 9, slot: 0 }, is_new: false, ..all[99] }]);
+        assert_eq!(homes.of(new), Some(Place { pack: 9, slot: 0 }));
+        assert!(!homes.take(new, place(99)), "what is there is old");
+        homes.put(&all[1..9]);
+        assert_eq!(homes.of(all[1].id), Some(place(1)), "too few for a run");
     }
 
     #[test]

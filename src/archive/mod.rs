@@ -32,6 +32,7 @@ mod object;
 mod pack;
 mod project;
 mod read;
+mod runs;
 mod secret;
 mod sweep;
 mod tail;

@@ -6,6 +6,7 @@
 //! once, and the events, which name theirs by its number.
 
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use compact_str::CompactString;
 use hashbrown::HashMap;
@@ -36,6 +37,7 @@ use crate::archive::secret::fill_inbound;
 use crate::archive::secret::fill_message;
 use crate::archive::secret::fill_origin;
 use crate::archive::secret::fill_receipt;
+use crate::message::MessageId;
 use crate::message::Position;
 use crate::message::Reason;
 use crate::message::State;
@@ -120,12 +122,30 @@ pub(super) struct Pack {
     open: Vec<u8>,
     /// None when its key was erased.
     secret: Option<Vec<u8>>,
+    /// Whose slots they are, in the order of the ids; made when it is first asked for.
+    ids: OnceLock<Vec<(MessageId, u8)>>,
 }
 
 impl Pack {
     pub(super) fn open(column: &[u8], sealer: &Sealer) -> Result<Self, Flaw> {
         let (open, sealed) = blob::part(column)?;
-        Ok(Self { open: open.to_vec(), secret: sealer.open(sealed)? })
+        Ok(Self { open: open.to_vec(), secret: sealer.open(sealed)?, ids: OnceLock::new() })
+    }
+
+    /// The slot of the message with this id.
+    pub(super) fn slot_of(&self, id: MessageId) -> Option<u8> {
+        let ids = self.ids.get_or_init(|| {
+            let slots = (0..=u8::MAX).map_while(|slot| {
+                // Its id is what a message begins with.
+                let (_, mut body, _) = self.slot(slot).ok()?;
+                Some((blob::take(&mut body).ok()?, slot))
+            });
+            let mut ids: Vec<_> = slots.collect();
+            ids.sort_unstable();
+            ids
+        });
+        let found = ids.binary_search_by_key(&id, |(id, _)| *id).ok()?;
+        ids.get(found).map(|(_, slot)| *slot)
     }
 
     /// What follows the head of the message in `slot`, and where its sealed part is.

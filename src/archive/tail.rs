@@ -304,6 +304,13 @@ impl Tailer {
         {
             return Ok(Some(message));
         }
+        for pack in self.homes.packs(id) {
+            if let Ok(Some((message, place))) = file.message_of(pack, id)
+                && self.homes.take(id, place)
+            {
+                return Ok(Some(message));
+            }
+        }
         let Some((message, place)) = file.find(id)? else { return Ok(None) };
         if let Some(place) = place {
             self.homes.insert(id, place);
@@ -483,11 +490,9 @@ impl Tailer {
                 live.stored = true;
             }
         }
-        for (id, place) in written.places {
-            if !self.memory.live.contains_key(&id) {
-                self.homes.insert(id, place);
-            }
-        }
+        let mut places = written.places;
+        places.retain(|put| !self.memory.live.contains_key(&put.id));
+        self.homes.put(&places);
         for day in written.deleted {
             self.days.remove(&day);
             self.homes.forget(day);
@@ -496,8 +501,16 @@ impl Tailer {
             self.days.pop_first();
         }
         self.days.values().for_each(DayFile::forget);
+        if self.waiting == 0 && self.dirty.capacity() > FEW {
+            // A burst is over.
+            self.dirty.shrink_to(FEW);
+            self.memory.live.shrink_to_fit();
+        }
         self.low = pending.low;
         self.memory.flushed(pending.applied);
         self.memory.publish_passed(pending.low);
     }
 }
+
+/// For so many waiting messages room is kept.
+const FEW: usize = 4_096;

@@ -227,18 +227,38 @@ pub(crate) fn lives(seed: u64, count: u64) -> Log {
             open.push(life);
             begun += 1;
         }
-        let Some(index) = (!open.is_empty()).then(|| draw.index(open.len())) else {
-            continue;
-        };
-        let record = open[index].pop().map(|record| stamped(record, now));
-        match record {
-            Some(record) => {
-                log.push(now, record);
-            }
-            None => {
-                open.swap_remove(index);
-            }
+        live_on(&mut draw, &mut open, now, &mut log);
+    }
+    log
+}
+
+/// Lets the next thing happen to one of the messages, if there are any.
+fn live_on(draw: &mut Draw, open: &mut Vec<Vec<Record>>, now: Time, log: &mut Log) {
+    let Some(index) = (!open.is_empty()).then(|| draw.index(open.len())) else { return };
+    match open[index].pop() {
+        Some(record) => {
+            log.push(now, stamped(record, now));
         }
+        None => {
+            open.swap_remove(index);
+        }
+    }
+}
+
+/// The lives of `count` messages that are all accepted first, four in a millisecond.
+fn campaign(seed: u64, count: u64) -> Log {
+    let (mut draw, mut ids) = (Draw(seed), IdSource::new(seed));
+    let (mut open, mut log) = (Vec::new(), Log::default());
+    for number in 0..count {
+        let now = START + Duration::from_millis(number / 4);
+        let mut life = life(&mut draw, ids.next(now), number);
+        log.push(now, life.pop().unwrap());
+        open.push(life);
+    }
+    let mut now = START + Duration::from_secs(1);
+    while !open.is_empty() {
+        now += Duration::from_millis(draw.below(5));
+        live_on(&mut draw, &mut open, now, &mut log);
     }
     log
 }
@@ -652,9 +672,33 @@ async fn a_message_that_ends_soon_is_written_once_and_a_live_one_after_a_while()
 }
 
 #[tokio::test]
+async fn what_waited_in_a_pack_and_was_written_again_is_read_where_it_was_written_last() {
+    for seed in 1..=3 {
+        let (log, mut draw) = (campaign(seed, 300), Draw(seed));
+        let dir = tempfile::tempdir().unwrap();
+        let (mut tailer, archive) =
+            hikyaku::archive::open(&config(dir.path()), Position(0), &keys()).unwrap();
+        let mut next = 300;
+        while let Some(placed) = log.records.get(next) {
+            apply(&mut tailer, &log, placed.position);
+            tailer.flush_all(placed.at).unwrap();
+            next += 1 + draw.index(60);
+        }
+        apply(&mut tailer, &log, log.end());
+        check(&archive, &truth(&log), &format!("seed {seed}")).await;
+        assert_eq!(tailer.strays(), 0);
+    }
+}
+
+#[tokio::test]
 async fn a_message_that_has_left_memory_changes_without_a_look_into_the_index() {
+    changes_without_an_index(lives(21, 60), 0).await;
+    changes_without_an_index(campaign(22, 60), 60).await;
+}
+
+/// All that `log` tells, written after each record from the `first` on.
+async fn changes_without_an_index(mut log: Log, first: usize) {
     let dir = tempfile::tempdir().unwrap();
-    let mut log = lives(21, 60);
     // What has ended is looked for there, when something comes after all.
     let mut ended = BTreeSet::new();
     log.records.retain(|placed| {
@@ -665,7 +709,7 @@ async fn a_message_that_has_left_memory_changes_without_a_look_into_the_index() 
     assert!(ended.len() > 30, "{}", ended.len());
     let (mut tailer, archive) =
         hikyaku::archive::open(&config(dir.path()), Position(0), &keys()).unwrap();
-    for placed in &log.records {
+    for placed in log.records.iter().skip(first) {
         apply(&mut tailer, &log, placed.next);
         tailer.flush_all(placed.at).unwrap();
         for day in ["2026-11-22", "2026-11-23"] {
