@@ -87,7 +87,7 @@ impl Default for Config {
             live_limit: 10_000_000,
             backlog_limit: 100_000,
             shedding: SheddingConfig::default(),
-            body_bytes: 64 << 20,
+            body_bytes: 32 << 20,
             weights: WeightsConfig::default(),
             otp_reserve: 50,
             idempotency_ttl: Span::secs(24 * 3_600),

@@ -194,6 +194,8 @@ impl Bench {
         let marks = Arc::new(Marks::new(self.messages));
         self.load(Door::Hikyaku(keys.tokens())).run(&gateway, &marks).await?;
         let accepted = marks.start().elapsed();
+        let burst = gateway.memory()?;
+        gateway.rest().await?;
         let after = gateway.memory()?;
         drop(gateway);
         let started = Instant::now();
@@ -207,8 +209,10 @@ impl Bench {
         let mut figures = Figures::default();
         figures.push("live_messages", count);
         figures.push("accepted_per_second", count / accepted.as_secs_f64());
+        figures.push("burst_memory_mib", mib(burst));
         figures.push("memory_mib", mib(after));
         figures.push("memory_octets_per_message", as_f64(after.saturating_sub(before)) / count);
+        gateway.rest().await?;
         figures.push("restart_seconds", restart.as_secs_f64());
         figures.push("restart_memory_mib", mib(gateway.memory()?));
         Ok(figures)

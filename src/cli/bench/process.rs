@@ -131,6 +131,16 @@ impl Gateway {
         Ok(series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum())
     }
 
+    /// Waits until the archive has written what was accepted, and what that took is given back.
+    pub(super) async fn rest(&self) -> Result<(), Failure> {
+        while self.metric("hikyaku_archive_behind_bytes").await? > 0 {
+            sleep(Duration::from_millis(50)).await;
+        }
+        // What has not ended is written after five seconds.
+        sleep(Duration::from_secs(10)).await;
+        Ok(())
+    }
+
     /// Waits until so many binds stand.
     pub(super) async fn until_bound(&self, binds: u64) -> Result<(), Failure> {
         for _ in 0..1_200 {
