@@ -222,8 +222,8 @@ impl Bench {
     async fn measure_allocations(&self, binary: &Path, dir: &Path) -> Result<Figures, Failure> {
         const FEW: u64 = 200;
         if cfg!(feature = "jemalloc") {
-            return Err("valgrind counts the C library's allocator only: build hikyaku without \
-                        the feature jemalloc for --allocations"
+            return Err("valgrind counts the C library's allocator only: build hikyaku with \
+                        --no-default-features for --allocations"
                 .into());
         }
         let mut counts = Vec::new();
