@@ -23,6 +23,7 @@ use hikyaku::smsc::ReceiptForm;
 use hikyaku::time::Rate;
 use hikyaku::time::Span;
 
+use super::door::ANSWER_TIMEOUT;
 use super::draw::Draws;
 
 /// One simulated world.
@@ -195,6 +196,12 @@ impl Plan {
         let has_archive = lie.is_none() && draws.per_mille(250);
         let door = (has_archive && !is_crowd && draws.per_mille(500))
             .then(|| DoorPlan { rate: draws.pick(&[1, 5, 1_000]), queue: draws.pick(&[4, 64]) });
+        if door.is_some() && !is_calm && draws.per_mille(500) {
+            // Longer than the door waits for an answer.
+            let fault = Fault::SlowDisk { sync: 2 * ANSWER_TIMEOUT, lasts: draws.millis(1, 5_000) };
+            faults.push((draws.millis(1_000, 120_000), fault));
+            faults.sort_by_key(|(at, _)| *at);
+        }
         Self {
             carriers,
             versions,
