@@ -38,6 +38,7 @@ pub mod local;
 pub mod sim;
 
 mod append;
+mod pace;
 mod read;
 mod write;
 
@@ -295,6 +296,9 @@ pub struct Config {
     pub pending_bytes: u32,
     /// How long to wait before writing again after the disk refused.
     pub retry: Span,
+    /// While many records come, the time from one sync to the next: each sync then serves more of
+    /// them and costs less. A few records never wait for it, and 0ms is for none.
+    pub sync_every: Span,
 }
 
 impl Default for Config {
@@ -307,6 +311,7 @@ impl Default for Config {
             batch_bytes: 8 << 20,
             pending_bytes: 256 << 20,
             retry: Span::secs(1),
+            sync_every: Span::millis(1),
         }
     }
 }
@@ -336,6 +341,10 @@ impl Config {
         }
         if !(Duration::from_millis(10)..=Duration::from_secs(600)).contains(&self.retry.0) {
             faults.push(("retry".into(), format!("expected 10ms to 10m, found {}", self.retry)));
+        }
+        if self.sync_every.0 > Duration::from_millis(100) {
+            let fault = format!("expected 0ms to 100ms, found {}", self.sync_every);
+            faults.push(("sync_every".into(), fault));
         }
         faults
     }

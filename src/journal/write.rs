@@ -1,4 +1,8 @@
 //! The half of the journal that waits for the disk: batches into the log, old files out of it.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the thread that waits for the disk reads the clock"
+)]
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -6,12 +10,14 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::sync::mpsc::TryRecvError;
 use std::time::Duration;
+use std::time::Instant;
 
 use crate::journal::Batch;
 use crate::journal::Config;
 use crate::journal::Failure;
 use crate::journal::Log;
 use crate::journal::Position;
+use crate::journal::pace::Pace;
 use crate::seal::Day;
 
 /// Makes batches durable; the writer's thread owns it.
@@ -26,6 +32,7 @@ pub struct Writer {
     max_records: usize,
     max_octets: usize,
     retry: Duration,
+    pace: Pace,
 }
 
 impl Writer {
@@ -37,6 +44,7 @@ impl Writer {
             max_records: config.batch_records as usize,
             max_octets: config.batch_bytes as usize,
             retry: config.retry.0,
+            pace: Pace::new(config.sync_every.0),
         }
     }
 
@@ -111,6 +119,16 @@ impl Writer {
         true
     }
 
+    /// How long what waits is to wait for more, `now` after the writer's thread began.
+    fn patience(&self, now: Duration) -> Duration {
+        match self.pending.front() {
+            Some(group) if !self.is_full() && self.failure.is_none() => {
+                self.pace.wait(now, group.records())
+            }
+            _ => Duration::ZERO,
+        }
+    }
+
     /// Whether the next flush would be as large as one may be.
     fn is_full(&self) -> bool {
         self.pending.front().is_some_and(|group| {
@@ -127,8 +145,9 @@ impl fmt::Debug for Writer {
 
 /// Writes what comes through `batches` until the last sender is gone, then returns the writer.
 ///
-/// Everything that waits goes into one write and one sync, within the configured limits; nothing is
-/// waited for. `on_durable` hears the durable end after each sync, or why there was none; in that
+/// Everything that waits goes into one write and one sync, within the configured limits. While much
+/// comes, a sync waits until [`Config::sync_every`] after the last one; a few records wait for
+/// nothing. `on_durable` hears the durable end after each sync, or why there was none; in that
 /// case the same is tried again after [`Config::retry`], and what comes meanwhile waits. The
 /// channel needs no limit of its own: the [`Appender`](super::Appender) refuses records when too
 /// many octets are not durable. A writer that still has a [`Writer::failure`] at the end has lost
@@ -138,6 +157,7 @@ pub fn run(
     batches: &Receiver<Batch>,
     mut on_durable: impl FnMut(Result<Position, Failure>),
 ) -> Writer {
+    let began = Instant::now();
     let mut open = true;
     while open || !writer.pending.is_empty() {
         if writer.pending.is_empty() {
@@ -145,6 +165,13 @@ pub fn run(
             writer.queue(batch);
         }
         open = writer.gather(batches);
+        let patience = writer.patience(began.elapsed());
+        if open && !patience.is_zero() {
+            std::thread::sleep(patience);
+            open = writer.gather(batches);
+        }
+        let records = writer.pending.front().map_or(0, Batch::records);
+        writer.pace.write(began.elapsed(), records);
         let outcome = writer.flush_group();
         let failed = outcome.is_err();
         on_durable(outcome);

@@ -1127,6 +1127,7 @@ fn each_value_out_of_range_is_named() {
         batch_bytes: u32::MAX,
         pending_bytes: 1,
         retry: Span::millis(0),
+        sync_every: Span::secs(1),
     };
     let faults: BTreeMap<_, _> = config.faults().into_iter().collect();
     let keys = [
@@ -1137,6 +1138,7 @@ fn each_value_out_of_range_is_named() {
         "pending_bytes",
         "retry",
         "segment_bytes",
+        "sync_every",
     ];
     assert_eq!(faults.keys().collect::<Vec<_>>(), keys);
     assert_eq!(faults["batch_records"], "expected 1 to 1048576, found 0");
