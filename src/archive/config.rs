@@ -23,7 +23,8 @@ pub struct Config {
     /// Whether the texts of our messages are kept. What handsets send is kept for its owner in any
     /// case.
     pub store_text: bool,
-    /// How often what has ended is written.
+    /// How often what has ended is written, unless much waits: a 64th of `pending_messages` that have
+    /// ended, or events for a quarter of `recent_events`, are written at once.
     pub flush_every: Span,
     /// After this time a message is written although it has not ended.
     pub write_live_after: Span,

@@ -343,7 +343,18 @@ impl Tailer {
 
     /// When [`Self::flush`] is due; at once when much waits.
     pub fn flush_due(&self) -> Time {
-        if self.is_crowded() { Time::ZERO } else { self.flushed_at + self.flush_every }
+        if self.is_crowded() || self.has_enough() {
+            Time::ZERO
+        } else {
+            self.flushed_at + self.flush_every
+        }
+    }
+
+    /// Whether a flush has enough to write. One of all that a busy second brings would keep disk
+    /// and processors from those who wait for the journal; several small ones take no more together.
+    fn has_enough(&self) -> bool {
+        self.ended.len() >= self.pending_messages.div_ceil(FLUSHES_OF_MESSAGES)
+            || self.events.len() >= self.pending_events.div_ceil(FLUSHES_OF_EVENTS)
     }
 
     /// Writes messages that have ended or changed a while ago, and all events; then moves the mark.
@@ -511,6 +522,12 @@ impl Tailer {
         self.memory.publish_passed(pending.low);
     }
 }
+
+/// A flush is due when so many of them would write as many messages as may wait.
+const FLUSHES_OF_MESSAGES: usize = 64;
+
+/// The same for events.
+const FLUSHES_OF_EVENTS: usize = 4;
 
 /// For so many waiting messages room is kept.
 const FEW: usize = 4_096;

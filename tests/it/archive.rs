@@ -510,6 +510,37 @@ async fn crashes_between_many_flushes_change_nothing_in_the_end() {
     }
 }
 
+#[test]
+fn a_flush_is_due_at_its_time_and_sooner_when_it_has_enough_to_write() {
+    let log = lives(3, 60);
+    let plenty = 1_000_000;
+    for (most_ended, most_events) in [(5, plenty), (plenty, 20)] {
+        let dir = tempfile::tempdir().unwrap();
+        let (pending_messages, recent_events) = (most_ended * 64, most_events * 4);
+        let config = Config { pending_messages, recent_events, ..config(dir.path()) };
+        let (mut tailer, _archive) = hikyaku::archive::open(&config, Position(0), &keys()).unwrap();
+        let (mut flushed, mut flushes) = (Position(0), 0);
+        let later = log.records[log.records.len() - 1].at + Duration::from_secs(60);
+        tailer.flush(later).unwrap();
+        for (count, placed) in log.records.iter().enumerate() {
+            tailer.apply(placed.at, placed.position, placed.next, placed.record.clone()).unwrap();
+            let truth = truth(&Log { records: log.records[..=count].to_vec() });
+            let waits =
+                |message: &&Message| message.state.is_terminal() && message.updated >= flushed;
+            let ended = truth.messages.values().filter(waits).count();
+            let events = truth.events.iter().filter(|event| event.position >= flushed).count();
+            if ended < most_ended && events < most_events {
+                assert_eq!(tailer.flush_due(), later + *config.flush_every, "{ended} {events}");
+                continue;
+            }
+            assert_eq!(tailer.flush_due(), Time::ZERO, "{ended} {events}");
+            tailer.flush(later).unwrap();
+            (flushed, flushes) = (placed.next, flushes + 1);
+        }
+        assert!(flushes > 5, "{flushes}");
+    }
+}
+
 /// How far a flush is that goes on while records come.
 enum Under {
     Nothing,
