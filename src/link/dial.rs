@@ -127,6 +127,10 @@ impl Tcp {
         let connect = |source| DialError::Connect { address, source };
         let socket = self.socket(address)?;
         let stream = socket.connect(address).await.map_err(connect)?;
+        if leads_back(&stream) {
+            let nobody = "nobody listens there, and the connection led back to where it began";
+            return Err(connect(io::Error::new(io::ErrorKind::ConnectionRefused, nobody)));
+        }
         // Batches are written whole, and many SMSCs are slow to acknowledge.
         stream.set_nodelay(true).map_err(connect)?;
         let stream = if self.config.tls.enabled {
@@ -164,6 +168,15 @@ impl Tcp {
         let stream = stream.map_err(|source| DialError::Handshake { address, source })?;
         Ok(Box::new(stream))
     }
+}
+
+/// Whether a connection has both its ends in one socket.
+///
+/// Who connects to a port of this machine on which nobody listens may be given that port for its
+/// own end; TCP calls that a simultaneous open (RFC 9293 §3.5), and it succeeds. Whoever means to
+/// listen there then finds the port in use.
+fn leads_back(stream: &TcpStream) -> bool {
+    matches!((stream.local_addr(), stream.peer_addr()), (Ok(near), Ok(far)) if near == far)
 }
 
 impl Tcp {

@@ -969,6 +969,21 @@ async fn a_link_connects_from_the_address_it_is_told() {
 }
 
 #[tokio::test]
+async fn a_connection_that_leads_back_to_itself_is_none() {
+    let (listener, config) = listener(config()).await;
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    // Any port of ours may be drawn for the near end; here it is told.
+    let (source_address, source_port) = (Some(address.ip()), Some(address.port()));
+    let mut gateway = Gateway::new();
+    gateway.connect("alpha", &Config { source_address, source_port, ..config });
+    let failure = failure(&gateway.context.board, "alpha").await;
+    let expected =
+        format!("{address}: nobody listens there, and the connection led back to where it began");
+    assert_eq!(failure, expected);
+}
+
+#[tokio::test]
 async fn a_refused_connection_and_a_name_without_an_address_are_shown() {
     let (listener, config) = listener(config()).await;
     let address = listener.local_addr().unwrap();

@@ -1,6 +1,7 @@
 //! The gateway under measure: a process of its own, and what the system says of it.
 #![expect(clippy::disallowed_methods, reason = "the shell reads the clock and waits")]
 
+use std::io;
 use std::path::Path;
 use std::process::Child;
 use std::process::Command;
@@ -96,7 +97,9 @@ impl Gateway {
     pub(super) async fn connect(&self) -> Result<Connection, Failure> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            match TcpStream::connect(("127.0.0.1", self.port)).await {
+            let stream = TcpStream::connect(("127.0.0.1", self.port)).await;
+            // Its port is as good as any other for who connects before somebody listens there.
+            match stream.and_then(away) {
                 Ok(stream) => {
                     return Ok(match &self.connector {
                         None => Connection::new(stream)?,
@@ -206,6 +209,12 @@ impl Gateway {
         }
         Ok(kib * 1_024)
     }
+}
+
+/// A connection that leads to somebody, and not back to its own end.
+fn away(stream: TcpStream) -> io::Result<TcpStream> {
+    let leads_back = stream.local_addr()? == stream.peer_addr()?;
+    if leads_back { Err(io::ErrorKind::ConnectionRefused.into()) } else { Ok(stream) }
 }
 
 /// What processes have used since they started.
