@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +41,8 @@ pub struct Follower {
 /// for the disk, so it takes a thread of its own; `hand` has another, and `runtime` is for timers.
 ///
 /// When a file cannot be read or written it says so in the log and tries again: the archive falls
-/// behind and the journal keeps the records meanwhile.
+/// behind and the journal keeps the records meanwhile. When the thread of `hand` has failed it
+/// returns, since what that had is to be read again.
 pub fn run(mut tailer: Tailer, mut follower: Follower, mut hand: Hand, runtime: &Handle) {
     let _inside = runtime.enter();
     let (mut follow, mut until) = (None, None);
@@ -63,6 +65,10 @@ pub fn run(mut tailer: Tailer, mut follower: Follower, mut hand: Hand, runtime: 
             Ok(Caught::Behind) => {}
             Ok(Caught::Up) if stopping => return,
             Ok(Caught::Up) => runtime.block_on(follower.wait(&tailer, &mut hand)),
+            Err(StepError::Store(StoreError::Closed)) => {
+                tracing::error!("the thread that writes the archive has failed");
+                return;
+            }
             Err(error) => {
                 tracing::error!(%error, at = tailer.applied().0, "the archive stands still");
                 if stopping {
@@ -113,15 +119,18 @@ impl Hand {
         Ok(())
     }
 
-    /// Takes back what was written, if it was.
+    /// Takes back what was written, if it was; fails once the thread has.
     fn take(&mut self, tailer: &mut Tailer) -> Result<(), StoreError> {
-        match self.ready.take().or_else(|| self.done.try_recv().ok()) {
-            Some(flushed) => {
-                self.is_busy = false;
-                tailer.end_flush(flushed)
-            }
-            None => Ok(()),
-        }
+        let flushed = match self.ready.take() {
+            Some(flushed) => flushed,
+            None => match self.done.try_recv() {
+                Ok(flushed) => flushed,
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => return Err(StoreError::Closed),
+            },
+        };
+        self.is_busy = false;
+        tailer.end_flush(flushed)
     }
 
     /// Waits for what is being written, and takes it back.
@@ -132,11 +141,10 @@ impl Hand {
         self.take(tailer)
     }
 
-    /// Waits until something was written; for ever if nothing is being.
+    /// Waits until something was written, or never will be; for ever if nothing is being.
     async fn written(&mut self) {
-        match self.done.recv().await {
-            Some(flushed) if self.is_busy => self.ready = Some(flushed),
-            _ => std::future::pending().await,
+        if let Some(flushed) = self.done.recv().await {
+            self.ready = Some(flushed);
         }
     }
 }
@@ -266,5 +274,24 @@ async fn sleep_until(due: Option<tokio::time::Instant>) {
     match due {
         Some(due) => tokio::time::sleep_until(due).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::Config;
+    use crate::seal::Keys;
+
+    #[tokio::test]
+    async fn a_hand_whose_thread_has_failed_says_so_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { dir: dir.path().into(), ..Config::default() };
+        let (mut tailer, _archive) =
+            crate::archive::open(&config, Position(0), &Keys::known(1)).unwrap();
+        let (given, done) = (mpsc::channel(1).0, mpsc::channel(1).1);
+        let mut hand = Hand { given, done, ready: None, is_busy: true };
+        hand.written().await;
+        assert!(matches!(hand.take(&mut tailer), Err(StoreError::Closed)));
     }
 }

@@ -48,6 +48,24 @@ pub(super) struct Behind {
     stop: CancellationToken,
     tasks: TaskTracker,
     threads: Vec<JoinHandle<()>>,
+    /// Which of the threads has ended first.
+    ended: watch::Receiver<Option<&'static str>>,
+}
+
+/// Tells that a thread ends, in whatever way, when it is dropped there.
+pub(super) struct End {
+    thread: &'static str,
+    told: watch::Sender<Option<&'static str>>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.told.send_if_modified(|first| {
+            let is_first = first.is_none();
+            first.get_or_insert(self.thread);
+            is_first
+        });
+    }
 }
 
 /// The parts that [`Behind::start`] takes over.
@@ -98,12 +116,22 @@ impl Behind {
             stop: stop.clone(),
             patience: CATCHING_UP,
         };
+        let (told, ended) = watch::channel(None);
+        let end = |thread| End { thread, told: told.clone() };
+        let metrics = Arc::clone(metrics);
         let threads = vec![
-            store::write(writer, journal_batches, store_told, durable_told, Arc::clone(metrics))?,
-            store::keep(keeper, keeper_chores)?,
-            follow(tailer, follower)?,
+            store::write(
+                writer,
+                journal_batches,
+                store_told,
+                durable_told,
+                metrics,
+                end("journal"),
+            )?,
+            store::keep(keeper, keeper_chores, end("housekeeper"))?,
+            follow(tailer, follower, end("archive"))?,
         ];
-        let behind = Self { stop, tasks: TaskTracker::new(), threads };
+        let behind = Self { stop, tasks: TaskTracker::new(), threads, ended };
         Ok((behind, Lines { batches, chores, store, durable }))
     }
 
@@ -113,9 +141,18 @@ impl Behind {
         self.tasks.spawn(async move { runner.run(&tasks, stop).await });
     }
 
+    /// Waits until a thread has ended that should not have: nobody would write, or be told, what
+    /// goes on without it. What is left the next start reads from the journal.
+    pub(super) async fn failed(&mut self) -> String {
+        match self.ended.wait_for(Option::is_some).await.map(|first| *first) {
+            Ok(thread) => format!("the thread {} has failed", thread.unwrap_or_default()),
+            Err(_) => "the threads have failed".to_owned(),
+        }
+    }
+
     /// Ends the dispatcher, then what stands behind it, each once it has nothing left to do.
     pub(super) async fn end(self, pump: impl Future<Output = ()>) {
-        let Self { stop, tasks, threads } = self;
+        let Self { stop, tasks, threads, ended: _ } = self;
         let all = async {
             // Its end closes the journal's queue, so the journal's thread ends behind it.
             pump.await;
@@ -139,10 +176,37 @@ impl Behind {
     }
 }
 
-/// Starts the archive's thread.
-fn follow(tailer: Tailer, follower: Follower) -> io::Result<JoinHandle<()>> {
+/// Starts the archive's thread, which tells `end` when it ends.
+fn follow(tailer: Tailer, follower: Follower, end: End) -> io::Result<JoinHandle<()>> {
     let (runtime, hand) = (Handle::current(), Hand::start()?);
-    thread::Builder::new()
-        .name("archive".into())
-        .spawn(move || archive::run(tailer, follower, hand, &runtime))
+    thread::Builder::new().name("archive".into()).spawn(move || {
+        let _end = end;
+        archive::run(tailer, follower, hand, &runtime);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_thread_that_ends_is_named() {
+        let (told, ended) = watch::channel(None);
+        let mut threads = Vec::new();
+        for name in ["archive", "journal"] {
+            let end = End { thread: name, told: told.clone() };
+            let thread = thread::Builder::new().name(name.into());
+            let thread = thread.spawn(move || {
+                let _end = end;
+                panic!("a planned bug");
+            });
+            while !thread.as_ref().unwrap().is_finished() {
+                thread::yield_now();
+            }
+            threads.push(thread.unwrap());
+        }
+        let stop = CancellationToken::new();
+        let mut behind = Behind { stop, tasks: TaskTracker::new(), threads, ended };
+        assert_eq!(behind.failed().await, "the thread archive has failed");
+    }
 }

@@ -367,7 +367,10 @@ impl Gateway {
     /// Waits until the process must not go on; the reason is for people.
     pub async fn failed(&mut self) -> String {
         let Some(pump) = &mut self.pump else { return std::future::pending().await };
-        let ended = pump.await;
+        let ended = tokio::select! {
+            ended = pump => ended,
+            failure = self.behind.failed() => return failure,
+        };
         self.pump = None;
         match ended {
             Ok(Ok(_)) => "the dispatcher has stopped".to_owned(),

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio::sync::watch;
 
 use crate::dispatch::Event;
+use crate::gateway::behind::End;
 use crate::gateway::pump::Chore;
 use crate::gateway::pump::Store;
 use crate::journal;
@@ -35,7 +36,8 @@ const LOOKS_FOR_KEYS: u32 = 60;
 
 const CHORES_A_LOOK: u32 = 64;
 
-/// Starts the thread that makes batches durable; it ends with the last sender of batches.
+/// Starts the thread that makes batches durable; it ends with the last sender of batches, and tells
+/// `end` when it does.
 ///
 /// # Errors
 /// When the system gives no thread.
@@ -45,8 +47,10 @@ pub(super) fn write(
     store: watch::Sender<Store>,
     durable: watch::Sender<Position>,
     metrics: Arc<Metrics>,
+    end: End,
 ) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("journal".into()).spawn(move || {
+        let _end = end;
         let writer = journal::run(writer, &batches, |outcome| match outcome {
             Ok(end) => {
                 metrics.synced();
@@ -78,12 +82,17 @@ pub(super) struct Keeper {
 }
 
 /// Starts the thread that reads bodies back and drops old files; it ends with the last sender of
-/// chores.
+/// chores, and tells `end` when it does.
 ///
 /// # Errors
 /// When the system gives no thread.
-pub(super) fn keep(keeper: Keeper, chores: Receiver<Chore>) -> io::Result<JoinHandle<()>> {
+pub(super) fn keep(
+    keeper: Keeper,
+    chores: Receiver<Chore>,
+    end: End,
+) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().name("housekeeper".into()).spawn(move || {
+        let _end = end;
         let mut wanted = Position::default();
         let mut first = keeper.reader.first();
         let mut since_keys = u32::MAX;
