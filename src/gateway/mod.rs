@@ -19,6 +19,7 @@ mod pump;
 mod store;
 mod surroundings;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,10 +44,13 @@ use crate::archive;
 use crate::archive::Archive;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::dispatch::BindId;
+use crate::dispatch::Dispatch;
 use crate::dispatch::Event;
 use crate::dispatch::SheddingConfig;
 use crate::dispatch::Snapshot;
 use crate::gateway::behind::Behind;
+use crate::gateway::behind::Lines;
 use crate::gateway::certificates::Certificates;
 use crate::gateway::core::Core;
 use crate::gateway::core::seed;
@@ -61,10 +65,12 @@ use crate::gateway::pump::Store;
 use crate::gateway::pump::unanswered;
 use crate::gateway::surroundings::Surroundings;
 use crate::journal;
+use crate::journal::Appender;
 use crate::journal::OpenError;
 use crate::journal::Reader;
 use crate::link;
 use crate::link::Board;
+use crate::link::Handle;
 use crate::message::IdSource;
 use crate::message::Position;
 use crate::message::RecordError;
@@ -133,6 +139,13 @@ struct BehindDoors {
     reloads: mpsc::Sender<ReloadAsked>,
 }
 
+/// The dispatcher's loop as it runs.
+struct Pumping {
+    pump: JoinHandle<Result<Pump, PumpError>>,
+    orders: mpsc::Sender<Order>,
+    snapshot: watch::Receiver<Snapshot>,
+}
+
 impl Shared {
     fn new(clock: Clock, events: mpsc::Sender<Event>) -> Self {
         Self {
@@ -152,6 +165,35 @@ impl Shared {
             board: self.board.clone(),
             shutdown: CancellationToken::new(),
         }
+    }
+
+    /// Starts the dispatcher's loop between what brings events in and what stands behind it.
+    fn pump(
+        &self,
+        (dispatch, appender): (Dispatch, Appender),
+        events: mpsc::Receiver<Event>,
+        lines: Lines,
+        links: HashMap<BindId, Handle>,
+        notices: Option<mpsc::Sender<Notice>>,
+    ) -> Pumping {
+        let (orders, pump_orders) = mpsc::channel(ORDERS);
+        let (snapshots, snapshot) = watch::channel(dispatch.snapshot(self.clock.now()));
+        let pump = Pump::new(Ends {
+            dispatch,
+            clock: self.clock,
+            events,
+            orders: pump_orders,
+            store: lines.store,
+            appender,
+            batches: lines.batches,
+            chores: lines.chores,
+            links,
+            replies: self.replies.clone(),
+            metrics: self.metrics.clone(),
+            snapshot: snapshots,
+            notices,
+        });
+        Pumping { pump: tokio::spawn(pump.run()), orders, snapshot }
     }
 
     fn open_doors(
@@ -284,32 +326,16 @@ impl Gateway {
         let core = Core::open(&config)?;
         let used_today = core.used_today();
         let (events, inbox) = mpsc::channel(EVENTS);
-        let (orders, pump_orders) = mpsc::channel(ORDERS);
-        let (snapshots, snapshot) = watch::channel(core.dispatch.snapshot(core.clock.now()));
-        let clock = core.clock;
-        let shared = Shared::new(clock, events);
+        let shared = Shared::new(core.clock, events);
         let (behind, lines) = Behind::start(core.behind, &shared.events, &shared.metrics)?;
         let (webhooks, runner) =
-            notify::open(&config.webhooks, core.archive.clone(), clock, &core.keys)?;
+            notify::open(&config.webhooks, core.archive.clone(), core.clock, &core.keys)?;
         behind.send(runner);
         let mut links = Links::new(shared.link_context());
         let (_, ready) = links.apply(&config.carriers).await;
-        let pump = Pump::new(Ends {
-            dispatch: core.dispatch,
-            clock,
-            events: inbox,
-            orders: pump_orders,
-            store: lines.store.clone(),
-            appender: core.appender,
-            batches: lines.batches,
-            chores: lines.chores,
-            links: links.handles(),
-            replies: shared.replies.clone(),
-            metrics: shared.metrics.clone(),
-            snapshot: snapshots,
-            notices,
-        });
-        let pump = Some(tokio::spawn(pump.run()));
+        let (store, durable) = (lines.store.clone(), lines.durable.clone());
+        let decided = (core.dispatch, core.appender);
+        let pumping = shared.pump(decided, inbox, lines, links.handles(), notices);
         ready.go();
         let routes = Arc::new(ArcSwap::from_pointee(core.routes));
         let shedding = Arc::new(ArcSwap::from_pointee(config.dispatch.shedding));
@@ -318,28 +344,27 @@ impl Gateway {
             routes: routes.clone(),
             archive: core.archive,
             webhooks,
-            store: lines.store,
-            durable: lines.durable,
-            snapshot: snapshot.clone(),
+            store,
+            durable,
+            snapshot: pumping.snapshot.clone(),
             reader: core.reader,
             shedding: shedding.clone(),
             used_today,
             reloads: reloads_asked,
         };
         let doors = shared.open_doors(places, &config, behind_doors)?;
-        let reloads = Some(reloads);
         Ok(Self {
             config,
             links,
-            orders,
+            orders: pumping.orders,
             shared,
-            pump,
+            pump: Some(pumping.pump),
             doors,
             behind,
-            snapshot,
+            snapshot: pumping.snapshot,
             routes,
             shedding,
-            reloads,
+            reloads: Some(reloads),
         })
     }
 
