@@ -59,7 +59,8 @@ impl Check {
             }
             Err(faults) => {
                 out::complain(&source.draw(&faults));
-                out::complain(&format!("{} faults in {}", faults.len(), source.name));
+                let count = out::faults(faults.len());
+                out::complain(&format!("{count} in {}", source.name));
                 Ok(ExitCode::FAILURE)
             }
         }

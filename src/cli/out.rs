@@ -24,3 +24,8 @@ pub(super) fn complain(line: &str) {
     // There is nowhere left to say that standard error is gone.
     let _gone = writeln!(io::stderr().lock(), "{}", line.trim_end());
 }
+
+/// How many faults there are, in words.
+pub(super) fn faults(count: usize) -> String {
+    if count == 1 { "1 fault".to_owned() } else { format!("{count} faults") }
+}

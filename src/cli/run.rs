@@ -198,7 +198,7 @@ fn allow_files(config: &Config) {
 fn read(path: &std::path::Path) -> Result<Config, Failure> {
     let source = Source::from_file(path)?;
     let config = config::read(&source)
-        .map_err(|faults| format!("{}{} faults", source.draw(&faults), faults.len()))?;
+        .map_err(|faults| format!("{}{}", source.draw(&faults), out::faults(faults.len())))?;
     for warning in config.warnings() {
         out::complain(&format!("warning: {}: {}", warning.key, warning.message));
     }

@@ -403,6 +403,10 @@ fn check_names_every_fault_with_its_place_and_shows_no_secret() {
     for place in [":2:10", ":6:8", ":7:1", "3 faults"] {
         assert!(said.contains(place), "{place} is not in\n{said}");
     }
+    std::fs::write(&path, bad.lines().take(2).collect::<Vec<_>>().join("\n")).unwrap();
+    let one = hikyaku(&["check", path.to_str().unwrap()]);
+    let said = text(&one.stderr);
+    assert!(said.ends_with(&format!("1 fault in {}\n", path.display())), "{said}");
 }
 
 #[test]
