@@ -55,6 +55,9 @@ const TERM: i32 = 15;
 /// How long nothing at all may change before it is taken for stuck.
 const STUCK: Duration = Duration::from_secs(90);
 
+/// How long what was left at the end of the load may keep a process busy.
+const LONGEST: Duration = Duration::from_secs(1_200);
+
 /// A carrier and the way to it.
 #[derive(Debug)]
 struct Way {
@@ -512,9 +515,11 @@ impl Run {
         }
     }
 
-    /// Waits until nothing changes any more; says what is left when it should have changed.
+    /// Waits until nothing changes any more; says what is left when it should have changed, or when
+    /// it still does after a time in which all could have ended.
     fn until_quiet(&mut self, reader: &Reader) -> Option<String> {
-        let (mut last, mut since) = (None, Instant::now());
+        let begun = Instant::now();
+        let (mut last, mut since) = (None, begun);
         loop {
             self.look_after();
             let live = self.metric("hikyaku_live_messages");
@@ -530,10 +535,12 @@ impl Run {
             if is_done && since.elapsed() > Duration::from_secs(3) {
                 return None;
             }
-            if since.elapsed() > STUCK {
+            if since.elapsed() > STUCK || begun.elapsed() > LONGEST {
                 return Some(format!(
                     "live {live:?}, webhooks that wait {backlog:?}, parts of handsets' messages \
-                     that are not taken {untaken}"
+                     that are not taken {untaken}, unchanged for {:.0?}; the log ends with\n{}",
+                    since.elapsed(),
+                    self.said()
                 ));
             }
             sleep(Duration::from_millis(100));
