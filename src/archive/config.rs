@@ -24,7 +24,8 @@ pub struct Config {
     /// case.
     pub store_text: bool,
     /// How often what has ended is written, unless much waits: a 64th of `pending_messages` that have
-    /// ended, or events for a quarter of `recent_events`, are written at once.
+    /// ended, or events for a quarter of `recent_events`, are written at once; more, up to four
+    /// times as many, when they are of hundreds of keys.
     pub flush_every: Span,
     /// After this time a message is written although it has not ended.
     pub write_live_after: Span,

@@ -1,9 +1,10 @@
 //! One flush: what it writes, and who writes it while the tailer goes on.
 
 use std::collections::BTreeMap;
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+use hashbrown::HashSet;
 
 use crate::archive::Event;
 use crate::archive::StoreError;
@@ -42,6 +43,8 @@ pub(super) struct Pending {
 pub(super) struct Written {
     /// Where the messages lie that may change again.
     pub(super) places: Vec<Put>,
+    /// How many keys the events were of.
+    pub(super) keys: usize,
     /// Days whose files were deleted.
     pub(super) deleted: Vec<Day>,
 }
@@ -115,7 +118,8 @@ impl Writer {
         }
         self.close_idle(&pending.changes.keys().copied().collect());
         self.mark.set(pending.low)?;
-        Ok(Written { places, deleted: self.retain_once_a_day(pending.now) })
+        let keys: HashSet<_> = pending.events.iter().map(|event| &*event.key).collect();
+        Ok(Written { places, keys: keys.len(), deleted: self.retain_once_a_day(pending.now) })
     }
 
     /// Puts events and receipts to the day in whose file they belong.
@@ -145,7 +149,7 @@ impl Writer {
     /// Keeps a few files open besides those just written.
     fn close_idle(&mut self, busy: &HashSet<Day>) {
         while self.days.len() > OPEN_FILES.max(busy.len()) {
-            let idle = self.days.keys().find(|day| !busy.contains(day)).copied();
+            let idle = self.days.keys().find(|day| !busy.contains(*day)).copied();
             let Some(idle) = idle else { break };
             self.days.remove(&idle);
         }

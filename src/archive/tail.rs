@@ -83,6 +83,8 @@ pub struct Tailer {
     write_live_after: Duration,
     pending_messages: usize,
     pending_events: usize,
+    /// How many keys the events of the last flush were of.
+    keys_flushed: usize,
     strays: u64,
 }
 
@@ -133,6 +135,7 @@ impl Tailer {
             write_live_after: *config.write_live_after,
             pending_messages: config.pending_messages,
             pending_events: config.recent_events,
+            keys_flushed: 0,
             strays: 0,
         }
     }

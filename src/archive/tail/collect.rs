@@ -41,10 +41,17 @@ impl Tailer {
     }
 
     /// Whether a flush has enough to write. One of all that a busy second brings would keep disk
-    /// and processors from those who wait for the journal; several small ones take no more together.
+    /// and processors from those who wait for the journal; several small ones take no more together,
+    /// unless many keys have a few events each, since those of a key lie together.
     fn has_enough(&self) -> bool {
-        self.ended.len() >= self.pending_messages.div_ceil(FLUSHES_OF_MESSAGES)
-            || self.events.len() >= self.pending_events.div_ceil(FLUSHES_OF_EVENTS)
+        let events = self.pending_events.div_ceil(FLUSHES_OF_EVENTS);
+        let for_keys = self.keys_flushed.saturating_mul(EVENTS_OF_A_KEY).min(self.pending_events);
+        let events = events.max(for_keys);
+        let messages = self
+            .pending_messages
+            .saturating_mul(events)
+            .div_ceil(self.pending_events.saturating_mul(FLUSHES_OF_MESSAGES / FLUSHES_OF_EVENTS));
+        self.ended.len() >= messages || self.events.len() >= events
     }
 
     /// Writes messages that have ended or changed a while ago, and all events; then moves the mark.
@@ -207,6 +214,7 @@ impl Tailer {
             self.dirty.shrink_to(FEW);
             self.memory.live.shrink_to_fit();
         }
+        self.keys_flushed = written.keys;
         self.low = pending.low;
         self.memory.flushed(pending.applied);
         self.memory.publish_passed(pending.low);
@@ -218,6 +226,9 @@ const FLUSHES_OF_MESSAGES: usize = 64;
 
 /// The same for events.
 const FLUSHES_OF_EVENTS: usize = 4;
+
+/// Each key's events in a flush should be so many.
+const EVENTS_OF_A_KEY: usize = 16;
 
 /// For so many waiting messages room is kept.
 const FEW: usize = 4_096;
