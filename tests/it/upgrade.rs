@@ -55,16 +55,19 @@ struct Place {
 /// An endpoint that takes every event, or none while it is closed.
 #[derive(Clone)]
 struct Hook {
-    port: u16,
+    /// Who opens a fixture listens where no fixture was made: whatever holds by now the port that a
+    /// fixture's endpoint had would take what is owed to it.
+    address: SocketAddr,
     /// Event ids, in the order in which they were taken.
     taken: Arc<Mutex<Vec<String>>>,
 }
 
 impl Hook {
     fn open(on: &Handle, takes: bool) -> Self {
-        let listen = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let last = if takes { 2 } else { 1 };
+        let listen = TcpListener::bind(SocketAddr::from(([127, 0, 0, last], 0)));
         let listener = on.block_on(listen).unwrap();
-        let hook = Self { port: listener.local_addr().unwrap().port(), taken: Arc::default() };
+        let hook = Self { address: listener.local_addr().unwrap(), taken: Arc::default() };
         let taken = Arc::clone(&hook.taken);
         let router = Router::new().fallback(async move |headers: HeaderMap, _: Bytes| {
             if !takes {
@@ -131,17 +134,18 @@ impl Place {
              flush_every = \"100ms\"\nwrite_live_after = \"200ms\"\nstore_text = true\n\
              [archive.inbound_owners]\n\"*\" = \"shop\"\n\
              [seal]\nkeep = \"3660d\"\n\
-             [webhooks]\nnetworks = [\"127.0.0.0/8\"]\nbreaker_failures = 100000\n\
+             [webhooks]\nnetworks = [\"{}/32\"]\nbreaker_failures = 100000\n\
              retries = [{}]\n[webhooks.endpoints.written]\nclient = \"shop\"\n\
-             url = \"http://127.0.0.1:{}/\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n\
+             url = \"http://{}/\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n\
              {}{}[[routes]]\nname = \"near\"\ncarriers = [\"near\"]\n\
              [[routes]]\nname = \"far\"\ncarriers = [\"far\"]\n[routes.match]\n\
              class = [\"marketing\"]\n",
             self.data(),
             self.client.port,
             self.hash,
+            self.hook.address.ip(),
             ["\"2s\""; 50].join(", "),
-            self.hook.port,
+            self.hook.address,
             carrier("near", self.near.1),
             carrier("far", self.far_port),
         )
@@ -265,7 +269,7 @@ fn make() -> (Place, Value) {
     let client = Client { port: free_port(), token: key.token.clone() };
     let place = Place::new(client, key.hash, false, false);
     let daemon = place.start();
-    let hook = json!({ "url": format!("http://127.0.0.1:{}/made", place.hook.port) });
+    let hook = json!({ "url": format!("http://{}/made", place.hook.address) });
     let hook = place.client.post("/v1/webhooks", &hook).unwrap();
     assert_eq!(hook.status, 201, "{}", hook.text);
     let long = json!({ "to": "+819012341111", "text": "飛脚".repeat(335) });
@@ -346,7 +350,7 @@ fn what_an_older_release_left_is_found_and_goes_on() {
         let place = opened(&fixture, &told);
         let daemon = place.start();
         let hook = format!("/v1/webhooks/{}", told["hook"].as_str().unwrap());
-        let moved = json!({ "url": format!("http://127.0.0.1:{}/made", place.hook.port) });
+        let moved = json!({ "url": format!("http://{}/made", place.hook.address) });
         let moved = place.client.call("PATCH", &hook, Some(&moved)).unwrap();
         assert_eq!(moved.status, 200, "{}: {}", fixture.display(), moved.text);
         finds_all(&place, &told);
