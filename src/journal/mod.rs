@@ -297,7 +297,7 @@ pub struct Config {
     /// How long to wait before writing again after the disk refused.
     pub retry: Span,
     /// While many records come, the time from one sync to the next: each sync then serves more of
-    /// them and costs less. A few records never wait for it, and 0ms is for none.
+    /// them and costs less. While few come none waits; with 0ms none ever does.
     pub sync_every: Span,
 }
 

@@ -146,7 +146,7 @@ impl fmt::Debug for Writer {
 /// Writes what comes through `batches` until the last sender is gone, then returns the writer.
 ///
 /// Everything that waits goes into one write and one sync, within the configured limits. While much
-/// comes, a sync waits until [`Config::sync_every`] after the last one; a few records wait for
+/// comes, a sync waits until [`Config::sync_every`] after the last one; while little does, for
 /// nothing. `on_durable` hears the durable end after each sync, or why there was none; in that
 /// case the same is tried again after [`Config::retry`], and what comes meanwhile waits. The
 /// channel needs no limit of its own: the [`Appender`](super::Appender) refuses records when too
